@@ -1,0 +1,70 @@
+# make            build/baton, the release binary
+# make test       every unit test (T=kv/pool picks one), with ASan and UBSan
+# make e2e        the tests in test/, on the real binary and model
+# make check      all that must pass at every commit: warnings as errors, layers, style, sanitizers, fuzzers
+# make bench      see bench/README.md
+#
+# Adding a file is a no-op: sources are found by wildcard, dependencies are written by the compiler.
+# MODE = release | debug (ASan, UBSan) | tsan; each has its own folder under build/.
+
+MODE    ?= release
+BUILD   := build/$(MODE)
+CC      := gcc
+LIBS    := -luv -lhttp_parser -ljansson -lyaml -lpcre2-8 -lutf8proc -lxxhash -lm -lpthread
+
+WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+           -Wold-style-definition -Wwrite-strings -Wformat=2 -Wno-format-nonliteral -Wcast-align \
+           -Wnull-dereference -Wduplicated-cond -Wlogical-op -Wno-missing-field-initializers
+CFLAGS_release := -O2 -g -DNDEBUG
+CFLAGS_debug   := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+# c17, not gnu17: GCC must not fuse a*b+c on its own (doc/decisions.md, "the same bits").
+CFLAGS  := -std=c17 -D_GNU_SOURCE -Isrc $(WARN) $(WERROR) $(CFLAGS_$(MODE)) -fno-math-errno -MMD -MP
+# The kernels' inner loops want the scheduler and the vectoriser.
+$(BUILD)/src/tensor/%.o: CFLAGS += -O3
+
+SOURCES := $(filter-out %_test.c,$(wildcard src/*/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+LIBRARY := $(BUILD)/libbaton.a
+TESTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard src/*/*_test.c))
+FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard fuzz/*_fuzz.c))
+
+build/baton: $(BUILD)/baton
+	@ln -sf $(MODE)/baton $@
+all: build/baton $(TESTS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c $< -o $@
+$(LIBRARY): $(filter-out $(BUILD)/src/cli/main.o,$(OBJECTS))
+	@rm -f $@
+	ar rcs $@ $^
+$(BUILD)/baton: $(BUILD)/src/cli/main.o $(LIBRARY)
+	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/%_test: $(BUILD)/%_test.o $(LIBRARY)
+	$(CC) $(CFLAGS) $^ -o $@ $(LIBS) -lcmocka
+$(BUILD)/%_fuzz: $(BUILD)/%_fuzz.o $(BUILD)/fuzz/driver.o $(LIBRARY)
+	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+.PRECIOUS: $(BUILD)/%.o
+
+test:
+	@$(MAKE) --no-print-directory MODE=$(if $(filter release,$(MODE)),debug,$(MODE)) unit T=$(T)
+unit: $(if $(T),$(BUILD)/src/$(T)_test,$(TESTS))
+	@tools/run-tests $^
+fuzz: $(FUZZERS)
+	@tools/run-fuzzers $^
+e2e: build/baton
+	@test/run $(T)
+
+check:
+	@tools/layers
+	@tools/style.sh
+	$(MAKE) --no-print-directory MODE=release WERROR=-Werror all
+	$(MAKE) --no-print-directory MODE=release unit
+	$(MAKE) --no-print-directory MODE=debug WERROR=-Werror unit fuzz
+	$(MAKE) --no-print-directory MODE=tsan unit
+
+clean:
+	rm -rf build
+-include $(OBJECTS:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d)
+.PHONY: all test unit fuzz e2e check bench clean

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/* limits.h - every bound on what comes from outside, in one place, with the flag that changes it.
+ */
+#ifndef BATON_BASE_LIMITS_H
+#define BATON_BASE_LIMITS_H
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+/* http */
+#define LIMIT_HTTP_HEADER (64 * KIB)   /* request line and headers of one message */
+#define LIMIT_HTTP_HEADERS 128         /* header fields of one message */
+#define LIMIT_HTTP_BODY (32 * MIB) /* one request body, as vLLM's VLLM_HTTP_MAX_REQUEST_BODY_SIZE  \
+                                    */
+#define LIMIT_HTTP_REPLY (256 * MIB)   /* one buffered upstream reply */
+#define LIMIT_HTTP_CONNECTIONS 4096    /* open connections of one server */
+#define LIMIT_HTTP_UNSENT (8 * MIB)    /* bytes that a slow reader of a stream may leave waiting */
+#define LIMIT_HTTP_IDLE_MS 65000       /* keep-alive without a request */
+#define LIMIT_HTTP_READ_MS 30000       /* from a request's first byte to its last */
+
+/* text */
+#define LIMIT_JSON_DEPTH 64            /* nested arrays and objects */
+#define LIMIT_YAML (1 * MIB)           /* one manifest file */
+#define LIMIT_TEMPLATE (256 * KIB)     /* a chat template's text */
+#define LIMIT_TEMPLATE_OUTPUT (16 * MIB) /* what it may render */
+#define LIMIT_TEMPLATE_STEPS 20000000  /* nodes evaluated in one rendering */
+#define LIMIT_TEMPLATE_DEPTH 100       /* nested macros and expressions */
+
+/* model */
+#define LIMIT_GGUF_KEYS 65536          /* metadata keys of one file */
+#define LIMIT_GGUF_TENSORS 65536
+#define LIMIT_GGUF_STRING (16 * MIB)   /* one metadata string */
+#define LIMIT_VOCAB ((size_t)1 << 22)  /* tokens of a vocabulary */
+
+/* engine */
+#define LIMIT_STOP_STRINGS 4           /* as VLLM_MAX_STOP_STRINGS */
+#define LIMIT_STOP_BYTES 1024          /* of one stop string */
+#define LIMIT_PROMPTS 1024             /* as VLLM_MAX_COMPLETION_PROMPTS */
+#define LIMIT_CHOICES 128              /* n of one request */
+#define LIMIT_LOGPROBS 20              /* as --max-logprobs */
+#define LIMIT_LOGIT_BIAS 300           /* entries of logit_bias */
+#define LIMIT_QUEUED 1024              /* waiting requests: --max-num-queued-reqs */
+
+/* kv */
+#define LIMIT_KV_MESSAGE (4 * MIB)     /* one control message between engines */
+#define LIMIT_KV_PEERS 256             /* connections to one engine's KV port */
+#define LIMIT_KV_PROMPT ((size_t)1 << 20) /* tokens of one offer */
+
+/* route */
+#define LIMIT_OBJECTS 4096             /* manifests in one folder */
+
+#endif
