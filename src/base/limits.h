@@ -30,6 +30,7 @@
 /* model */
 #define LIMIT_GGUF_KEYS 65536          /* metadata keys of one file */
 #define LIMIT_GGUF_TENSORS 65536
+#define LIMIT_GGUF_NAME (1 * KIB)      /* a key, or a tensor's name */
 #define LIMIT_GGUF_STRING (16 * MIB)   /* one metadata string */
 #define LIMIT_VOCAB ((size_t)1 << 22)  /* tokens of a vocabulary */
 
@@ -44,7 +45,15 @@
 
 /* kv */
 #define LIMIT_KV_MESSAGE (4 * MIB)     /* one control message between engines */
-#define LIMIT_KV_PEERS 256             /* connections to one engine's KV port */
+#define LIMIT_KV_PEERS 256             /* connections of one agent, in and out */
+#define LIMIT_KV_BLOCK (256 * MIB)     /* bytes of one block */
+#define LIMIT_KV_NAME 255              /* bytes of an engine id or a request id */
+#define LIMIT_KV_HELLO_MS 5000         /* from accepting a peer to its hello */
+#define LIMIT_KV_IDLE_MS 30000         /* a connection to a peer without a pull; twice that for the peer */
+#define LIMIT_KV_DRAIN_MS 2000         /* for a write of blocks whose lease has ended */
+#define LIMIT_KV_RENEWALS 20           /* lease periods that a reader can keep one offer at most */
+#define LIMIT_KV_ENDED 1024            /* ended offers remembered, to say why they are gone */
+#define LIMIT_KV_READS 64              /* unanswered reads of one connection */
 #define LIMIT_KV_PROMPT ((size_t)1 << 20) /* tokens of one offer */
 
 /* route */
