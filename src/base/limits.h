@@ -22,6 +22,7 @@
 /* text */
 #define LIMIT_JSON_DEPTH 64            /* nested arrays and objects */
 #define LIMIT_YAML (1 * MIB)           /* one manifest file */
+#define LIMIT_YAML_NODES 200000        /* its values, with all that aliases repeat */
 #define LIMIT_TEMPLATE (256 * KIB)     /* a chat template's text */
 #define LIMIT_TEMPLATE_OUTPUT (16 * MIB) /* what it may render */
 #define LIMIT_TEMPLATE_STEPS 20000000  /* nodes evaluated in one rendering */
@@ -49,7 +50,7 @@
 #define LIMIT_KV_BLOCK (256 * MIB)     /* bytes of one block */
 #define LIMIT_KV_NAME 255              /* bytes of an engine id or a request id */
 #define LIMIT_KV_HELLO_MS 5000         /* from accepting a peer to its hello */
-#define LIMIT_KV_IDLE_MS 30000         /* a connection to a peer without a pull; twice that for the peer */
+#define LIMIT_KV_IDLE_MS 30000         /* a connection without a pull; twice that for its peer */
 #define LIMIT_KV_DRAIN_MS 2000         /* for a write of blocks whose lease has ended */
 #define LIMIT_KV_RENEWALS 20           /* lease periods that a reader can keep one offer at most */
 #define LIMIT_KV_ENDED 1024            /* ended offers remembered, to say why they are gone */

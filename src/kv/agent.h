@@ -17,7 +17,7 @@
 #ifndef BATON_KV_AGENT_H
 #define BATON_KV_AGENT_H
 
-#include "kv.h"
+#include "pool.h"
 
 typedef enum KvRail { KV_RAIL_AUTO, KV_RAIL_SHM, KV_RAIL_TCP, KV_RAILS } KvRail;
 const char *
