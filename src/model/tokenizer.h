@@ -51,7 +51,6 @@ Str tokenizer_piece(const Tokenizer *tokenizer,
                     int32_t id); /* raw bytes, maybe part of a character;
                                     a special token gives its text */
 Str tokenizer_token_str(const Tokenizer *tokenizer, int32_t id); /* as in the file: "Ġthe" */
-int32_t tokenizer_find(const Tokenizer *tokenizer, Str token_str); /* or TOKEN_NONE */
 
 bool tokenizer_is_special(const Tokenizer *tokenizer, int32_t id); /* control or unknown */
 bool tokenizer_is_end_of_generation(const Tokenizer *tokenizer, int32_t id);
