@@ -13,7 +13,11 @@
  * manifest's shape, token count and chain equal the expected ones; every block's checksum holds
  * after the copy; and the peer confirms that the lease still stood when the copy had ended.
  * Anything else is an error that names peer, stage and cause, within the pull's deadline.  Nothing
- * of a failed pull may be used. */
+ * of a failed pull may be used.  A pull that fails after its proof, or is cancelled, also tells the
+ * peer that the offer is not needed any more.
+ *
+ * While a pull is under way its lease is renewed.  An offer ends with the first reader that is
+ * done; whoever reads it at the same time is told that it has gone. */
 #ifndef BATON_KV_AGENT_H
 #define BATON_KV_AGENT_H
 
@@ -40,10 +44,10 @@ typedef struct KvFirstToken {
 
 typedef struct KvOffer {    /* copied by kv_agent_offer() */
     KvLease lease;
-    const char *request;    /* remote_request_id: what the reader asks for */
+    const char *request;    /* remote_request_id: what the reader asks for; <= LIMIT_KV_NAME */
     const KvBlock *blocks;  /* leased: they stay as they are until `ended` was called */
     const KvHash *chain;    /* of each block */
-    size_t block_count, tokens;
+    size_t block_count, tokens; /* 1 to LIMIT_KV_PROMPT tokens */
     uint32_t cached_tokens; /* of `tokens`, how many came from the prefix index */
     KvFirstToken first;
     int64_t deadline_us;
@@ -56,6 +60,7 @@ typedef struct KvPull {     /* copied by kv_agent_pull() */
     const char *peer_host;
     int peer_port;
     const char *peer_request; /* remote_request_id */
+    uint64_t peer_epoch;    /* kv_agent_epoch() of the engine that made the offer; 0: not known */
     const KvHash *chain;    /* expected, of each block of the whole prompt */
     size_t block_count, tokens;
     size_t skip;            /* leading blocks that are here already and are not copied */
@@ -69,7 +74,7 @@ typedef struct KvPullResult {
     void *user;
     bool ok;
     Err err;                /* when !ok */
-    KvRail rail;            /* that carried the bytes */
+    KvRail rail;            /* that carried the bytes; KV_RAIL_AUTO: there was no connection */
     char rail_reason[160];  /* why not a better rail; "" if it was the best */
     uint64_t bytes;         /* of blocks moved */
     int64_t connect_us, total_us;
@@ -87,8 +92,8 @@ typedef struct KvAgentStats {
 
 typedef struct KvAgentConf {
     KvPool *pool;            /* for its memfd, base and shape; the ledger stays with the engine */
-    const char *engine_id;
-    const char *host;        /* the TCP port's address */
+    const char *engine_id;   /* 1 to KV_ENGINE_ID_MAX bytes */
+    const char *host;        /* the TCP port's address; NULL: every IPv4 address */
     int port;                /* 0: any */
     KvRail rail;             /* forced, or auto */
     int64_t lease_us;        /* for renewals */
@@ -98,12 +103,14 @@ typedef struct KvAgentConf {
     void *user;
 } KvAgentConf;
 
+#define KV_ENGINE_ID_MAX 96  /* it must fit into the name of a Unix socket */
 typedef struct KvAgent KvAgent;
 KvAgent *kv_agent_open(const KvAgentConf *conf,
                        Err *err) MUST_CHECK; /* listens on TCP and on "@baton-kv-<engine id>" */
 int kv_agent_port(const KvAgent *agent);
-uint64_t kv_agent_epoch(const KvAgent *agent); /* random per start */
-void kv_agent_offer(KvAgent *agent, const KvOffer *offer);
+uint64_t kv_agent_epoch(const KvAgent *agent); /* random per start, never 0 */
+void kv_agent_offer(KvAgent *agent,
+                    const KvOffer *offer); /* by the pool's owner: it notes the generations */
 void kv_agent_retract(KvAgent *agent,
                       KvLease lease); /* the prefill request was aborted, or the engine drains */
 void kv_agent_pull(KvAgent *agent, const KvPull *pull);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "chain.h"
+#include "internal.h"
 
 #include <endian.h>
+#include <stdlib.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -55,3 +56,24 @@ bool kv_hash_same(KvHash a, KvHash b) { return a.low == b.low && a.high == b.hig
 uint64_t kv_block_checksum(const uint8_t *block, size_t bytes) {
     return XXH3_64bits(block, bytes);
 }
+
+struct Sum { XXH3_state_t *state; }; /* XXH3 wants it aligned to 64: it allocates it itself */
+
+Sum *sum_new(void) {
+    Sum *sum = mem_new(sizeof *sum);
+    sum->state = XXH3_createState();
+    if (!sum->state) abort();
+    return sum;
+}
+
+void sum_free(Sum *sum) {
+    if (!sum) return;
+    XXH3_freeState(sum->state);
+    free(sum);
+}
+
+void sum_begin(Sum *sum) { XXH3_64bits_reset(sum->state); }
+void sum_add(Sum *sum, const void *bytes, size_t length) {
+    XXH3_64bits_update(sum->state, bytes, length);
+}
+uint64_t sum_end(const Sum *sum) { return XXH3_64bits_digest(sum->state); }

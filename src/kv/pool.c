@@ -82,7 +82,12 @@ void block_settle(KvPool *pool, KvBlock id) {
 }
 
 /* The memfd: blocks, then their generations.  Sealed, so that a peer that maps it never meets the
- * end of a file that has shrunk. */
+ * end of a file that has shrunk, and so that nobody can map it for writing but us, who have. */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+#ifndef F_SEAL_FUTURE_WRITE /* Linux 5.1; glibc names it in <linux/fcntl.h> only */
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
 static bool pool_map(KvPool *pool, Err *err) {
     size_t blocks = pool->capacity * pool->block_bytes, table = pool->capacity * sizeof(uint32_t);
     pool->mapped = (blocks + table + PAGE - 1) & ~(PAGE - 1);
@@ -90,9 +95,8 @@ static bool pool_map(KvPool *pool, Err *err) {
                                      : memfd_create("baton-kv", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (pool->fd < 0)
         return err_set(err, ERR_IO, "could not make a memfd for the KV cache: %s", strerror(errno));
-    if (fault_hit("kv.memfd_size") || ftruncate(pool->fd, (off_t)pool->mapped) < 0 ||
-        fcntl(pool->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-        return err_set(err, ERR_IO, "could not size and seal the KV cache (%.1f MiB): %s",
+    if (fault_hit("kv.memfd_size") || ftruncate(pool->fd, (off_t)pool->mapped) < 0)
+        return err_set(err, ERR_IO, "could not make a KV cache of %.1f MiB: %s",
                        MIB_OF(pool->mapped), strerror(errno));
     void *base = fault_hit("kv.map") ? MAP_FAILED
                                      : mmap(NULL, pool->mapped, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -101,6 +105,8 @@ static bool pool_map(KvPool *pool, Err *err) {
         return err_set(err, ERR_EXHAUSTED, "could not map the KV cache (%.1f MiB): %s",
                        MIB_OF(pool->mapped), strerror(errno));
     pool->base = base;
+    if (fault_hit("kv.memfd_seal") || fcntl(pool->fd, F_ADD_SEALS, SEALS) < 0)
+        return err_set(err, ERR_IO, "could not seal the KV cache: %s", strerror(errno));
     pool->generations = (_Atomic uint32_t *)(pool->base + blocks);
     return true;
 }
@@ -193,9 +199,10 @@ KvBlock kv_block_take(KvPool *pool) {
     Block *block = &pool->blocks[id];
     block->refs = 1;
     block_settle(pool, id);
-    /* The new generation must be seen by other processes before anything that is written now. */
+    /* Other processes see the new generation before anything that is written now: x86-64 keeps the
+     * order of stores, so the compiler alone must be told. */
     atomic_fetch_add_explicit(&pool->generations[id], 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
     return id;
 }
 

@@ -102,7 +102,8 @@ static void a_pool_that_cannot_be_had_says_what_to_change(void **state) {
 
 static void every_failed_call_of_a_new_pool_is_an_error_and_leaks_nothing(void **state) {
     (void)state;
-    static const char *const points[] = {"kv.memfd", "kv.memfd_size", "kv.map", "mem.try"};
+    static const char *const points[] = {"kv.memfd", "kv.memfd_size", "kv.map", "kv.memfd_seal",
+                                         "mem.try"};
     size_t failures = 0;
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (unsigned n = 1;; n++) {
@@ -116,10 +117,10 @@ static void every_failed_call_of_a_new_pool_is_an_error_and_leaks_nothing(void *
             assert_int_not_equal(err.code, ERR_NONE);
             assert_string_equal(err.hint, "Lower --kv-cache-memory-bytes.");
         }
-    assert_int_equal(failures, 5);
+    assert_int_equal(failures, 6);
 }
 
-static void a_peer_maps_the_same_bytes_and_cannot_cut_them_off(void **state) {
+static void a_peer_maps_the_same_bytes_and_can_neither_change_nor_cut_them(void **state) {
     (void)state;
     KvPool *pool = pool_of(100);
     KvBlock block = kv_block_take(pool);
@@ -128,6 +129,11 @@ static void a_peer_maps_the_same_bytes_and_cannot_cut_them_off(void **state) {
     assert_ptr_not_equal(peer, MAP_FAILED);
     assert_int_equal(peer[block * TINY_BYTES + 63], 0xab);
     assert_int_equal(ftruncate(kv_pool_fd(pool), 0), -1);
+    assert_int_equal(pwrite(kv_pool_fd(pool), "x", 1, 0), -1);
+    void *writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, kv_pool_fd(pool), 0);
+    assert_ptr_equal(writable, MAP_FAILED);
+    memset(kv_block_data(pool, block), 0xcd, TINY_BYTES); /* the owner still writes */
+    assert_int_equal(peer[block * TINY_BYTES + 63], 0xcd);
     munmap((void *)peer, 4096);
     kv_pool_free(pool);
 }
@@ -613,7 +619,7 @@ int main(void) {
         cmocka_unit_test(a_pool_holds_as_many_whole_blocks_as_fit),
         cmocka_unit_test(a_pool_that_cannot_be_had_says_what_to_change),
         cmocka_unit_test(every_failed_call_of_a_new_pool_is_an_error_and_leaks_nothing),
-        cmocka_unit_test(a_peer_maps_the_same_bytes_and_cannot_cut_them_off),
+        cmocka_unit_test(a_peer_maps_the_same_bytes_and_can_neither_change_nor_cut_them),
         cmocka_unit_test(a_block_gets_another_generation_whenever_it_is_taken),
         cmocka_unit_test(a_prefix_is_stored_once_and_found_up_to_its_last_full_block),
         cmocka_unit_test(the_salt_keeps_tenants_apart),
