@@ -15,6 +15,7 @@
                                     */
 #define LIMIT_HTTP_REPLY (256 * MIB)   /* one buffered upstream reply */
 #define LIMIT_HTTP_CONNECTIONS 4096    /* open connections of one server */
+#define LIMIT_HTTP_IDLE_LINKS 256      /* connections that a client keeps to one address */
 #define LIMIT_HTTP_UNSENT (8 * MIB)    /* bytes that a slow reader of a stream may leave waiting */
 #define LIMIT_HTTP_IDLE_MS 65000       /* keep-alive without a request */
 #define LIMIT_HTTP_READ_MS 30000       /* from a request's first byte to its last */
@@ -26,7 +27,8 @@
 #define LIMIT_TEMPLATE (256 * KIB)     /* a chat template's text */
 #define LIMIT_TEMPLATE_OUTPUT (16 * MIB) /* what it may render */
 #define LIMIT_TEMPLATE_STEPS 20000000  /* nodes evaluated in one rendering */
-#define LIMIT_TEMPLATE_DEPTH 100       /* nested macros and expressions */
+#define LIMIT_TEMPLATE_DEPTH 100       /* nested macros, blocks and expressions */
+#define LIMIT_TEMPLATE_MEMORY (256 * MIB) /* values it may make in one rendering */
 
 /* model */
 #define LIMIT_GGUF_KEYS 65536          /* metadata keys of one file */
@@ -34,6 +36,7 @@
 #define LIMIT_GGUF_NAME (1 * KIB)      /* a key, or a tensor's name */
 #define LIMIT_GGUF_STRING (16 * MIB)   /* one metadata string */
 #define LIMIT_VOCAB ((size_t)1 << 22)  /* tokens of a vocabulary */
+#define LIMIT_TEXT (32 * MIB)          /* one text to tokenise: takes up to 40 bytes a byte */
 
 /* engine */
 #define LIMIT_STOP_STRINGS 4           /* as VLLM_MAX_STOP_STRINGS */
@@ -54,7 +57,7 @@
 #define LIMIT_KV_DRAIN_MS 2000         /* for a write of blocks whose lease has ended */
 #define LIMIT_KV_RENEWALS 20           /* lease periods that a reader can keep one offer at most */
 #define LIMIT_KV_ENDED 1024            /* ended offers remembered, to say why they are gone */
-#define LIMIT_KV_READS 64              /* unanswered reads of one connection */
+#define LIMIT_KV_READS 1024            /* pulls of one connection whose blocks are being sent */
 #define LIMIT_KV_PROMPT ((size_t)1 << 20) /* tokens of one offer */
 
 /* route */

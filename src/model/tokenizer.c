@@ -226,9 +226,12 @@ static const Special *special_at(const Tokenizer *t, Str text, bool parse_specia
 }
 
 bool tokenizer_encode(const Tokenizer *t, Str text, bool parse_special, Tokens *out, Err *err) {
-    if (text.length > INT32_MAX)
-        return err_set(err, ERR_TOO_LARGE, "text has %zu bytes, the limit is %d", text.length,
-                       INT32_MAX);
+    if (text.length > LIMIT_TEXT)
+        return err_set(err, ERR_TOO_LARGE, "text has %zu bytes, the limit is %zu", text.length,
+                       LIMIT_TEXT);
+    if (out->limit && text.length / t->longest > out->limit) /* no need to count them */
+        return err_set(err, ERR_TOO_LARGE, "text has %zu bytes, over what %zu tokens can hold",
+                       text.length, out->limit);
     Encoder e = {.t = t, .out = out};
     bool ok = true;
     size_t done = 0, at = 0;

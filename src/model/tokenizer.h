@@ -4,8 +4,8 @@
  *     text --> special tokens cut out --> words (regexes of the row `tokenizer.ggml.pre`)
  *          --> bytes --> pairs merged, lowest rank first --> ids
  *
- * Ids are exactly those of llama.cpp and of the Hugging Face tokenizer of the same model.
- * Invariants
+ * Ids are exactly those of llama.cpp and of the Hugging Face tokenizer of the same model (letters
+ * and numbers as of Unicode 15.1). Invariants
  *   1. every id that tokenizer_encode() gives is below tokenizer_vocab_size()
  *   2. the pieces of the ids, one after the other, are the text again, unless Tokens.lost > 0 (for
  *      models whose tokenizer composes characters: the text in Unicode's form NFC)
@@ -38,7 +38,8 @@ void tokenizer_free(Tokenizer *tokenizer);
 
 /* Appends the tokens of `text`, without a begin-of-sequence token.  parse_special: "<|im_end|>" in
  * the text becomes that token; otherwise it is text like any other.  Fails with ERR_TOO_LARGE when
- * out->limit is passed; out then holds the first `limit` tokens. */
+ * out->limit is passed; out then holds the first `limit` tokens, or nothing more than before where
+ * the text's length alone tells. */
 bool tokenizer_encode(const Tokenizer *tokenizer, Str text, bool parse_special, Tokens *out,
                       Err *err) MUST_CHECK;
 
@@ -47,13 +48,13 @@ size_t tokenizer_longest_piece(const Tokenizer *tokenizer); /* bytes: n bytes of
                                                                n / this tokens */
 
 /* Both are views; empty for an id outside the vocabulary. */
-Str tokenizer_piece(const Tokenizer *tokenizer,
-                    int32_t id); /* raw bytes, maybe part of a character;
-                                    a special token gives its text */
+Str tokenizer_piece(const Tokenizer *tokenizer, int32_t id); /* raw bytes, maybe a part of a
+                                                 character; a special token gives its text */
 Str tokenizer_token_str(const Tokenizer *tokenizer, int32_t id); /* as in the file: "Ġthe" */
 
 bool tokenizer_is_special(const Tokenizer *tokenizer, int32_t id); /* control or unknown */
-bool tokenizer_is_end_of_generation(const Tokenizer *tokenizer, int32_t id);
+bool tokenizer_is_end_of_generation(const Tokenizer *tokenizer,
+                                    int32_t id); /* by metadata, and by well-known texts */
 int32_t tokenizer_bos(const Tokenizer *tokenizer); /* these three: TOKEN_NONE if there is none */
 int32_t tokenizer_eos(const Tokenizer *tokenizer);
 int32_t tokenizer_eot(const Tokenizer *tokenizer); /* end of a turn of a chat */

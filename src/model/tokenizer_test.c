@@ -125,6 +125,16 @@ static void a_text_over_the_limit_is_refused_with_the_first_tokens(void **state)
     tokens.length = 0;
     assert_false(tokenizer_encode(tiny, STR("<|im<|im<|im<|im"), true, &tokens, &err));
     assert_int_equal(tokens.length, 3);
+    tokens.length = 0;
+    char text[48];
+    memset(text, 'a', sizeof text);
+    assert_false(tokenizer_encode(tiny, (Str){text, 48}, true, &tokens, &err));
+    assert_string_equal(err.message, "text has 48 bytes, over what 3 tokens can hold");
+    auto_free char *long_text = mem_new(LIMIT_TEXT + 1);
+    tokens.limit = 0;
+    assert_false(tokenizer_encode(tiny, (Str){long_text, LIMIT_TEXT + 1}, true, &tokens, &err));
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+    assert_string_equal(err.message, "text has 33554433 bytes, the limit is 33554432");
 }
 
 static void bytes_that_are_not_utf8_are_replaced_and_counted(void **state) {
@@ -265,6 +275,11 @@ static void same_tokens(GgufWriter *w) {
     put_str(&w->keys, STR("a"));
     put_str(&w->keys, STR("a"));
 }
+static void blank_tokens(GgufWriter *w) {
+    begin(w);
+    put_key_array(w, "tokenizer.ggml.tokens", GGUF_STRING, 1);
+    put_str(&w->keys, STR(""));
+}
 static void few_types(GgufWriter *w) {
     begin(w);
     put_key_array(w, "tokenizer.ggml.tokens", GGUF_STRING, 1);
@@ -325,6 +340,8 @@ static void a_wrong_vocabulary_is_an_error_that_names_the_key(void **state) {
          "integer, expected an array of strings"},
         {same_tokens, ERR_DAMAGED,
          "metadata key 'tokenizer.ggml.tokens' has the same token as 0 and 1"},
+        {blank_tokens, ERR_DAMAGED,
+         "metadata key 'tokenizer.ggml.tokens' has no token with a text"},
         {few_types, ERR_DAMAGED,
          "metadata key 'tokenizer.ggml.token_type' has 0 elements for 1 tokens"},
         {no_merges, ERR_NOT_FOUND, "metadata key 'tokenizer.ggml.merges' is missing"},

@@ -160,6 +160,8 @@ static bool load_tokens(Tokenizer *t, const Gguf *gguf, const int16_t alphabet[A
         uint8_t kind = typed ? kind_of(gguf_int_at(&types, i)) : 0;
         if (!add_token(t, (int32_t)i, text, kind, alphabet, err)) return false;
     }
+    if (!t->longest)
+        return err_set(err, ERR_DAMAGED, "metadata key '" KEY "tokens' has no token with a text");
     return true;
 }
 
