@@ -26,6 +26,7 @@
 #include "err.h"
 #include "fault.h"
 #include "file.h"
+#include "flags.h"
 #include "limits.h"
 #include "log.h"
 #include "mem.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include "base.h"
 #include <cmocka.h>
@@ -109,6 +110,91 @@ static void a_histogram_counts_in_the_first_bucket_that_holds_the_value(void **s
     assert_int_equal(h.sum_micro, 7600000);
 }
 
+typedef struct TestConf {
+    const char *host;
+    int64_t port, size;
+    double share;
+    bool caching, quiet;
+    FlagList names, config;
+} TestConf;
+
+static const Flag test_flags[] = {
+    {"host", FLAG_STR, offsetof(TestConf, host), NULL, "HOST", "an address", 0, 0, NULL},
+    {"port", FLAG_INT, offsetof(TestConf, port), "8000", "PORT", "a TCP port", 0, 65535, NULL},
+    {"max-model-len", FLAG_SIZE, offsetof(TestConf, size), "4K", "N", "tokens", 1, 1e9, NULL},
+    {"share", FLAG_NUMBER, offsetof(TestConf, share), "0.5", "X", "a share", 0, 1, NULL},
+    {"enable-caching", FLAG_BOOL, offsetof(TestConf, caching), "true", NULL, "cache", 0, 0, NULL},
+    {"quiet", FLAG_BOOL, offsetof(TestConf, quiet), NULL, NULL, "say less", 0, 0, "q"},
+    {"name", FLAG_LIST, offsetof(TestConf, names), NULL, "NAME", "names", 0, 0, NULL},
+    {"kv-config", FLAG_PIECES, offsetof(TestConf, config), NULL, "JSON", "an object", 0, 0, NULL},
+    {"dtype", FLAG_NO_EFFECT, 0, NULL, NULL, NULL, 0, 0, NULL},
+};
+
+static bool parse(TestConf *conf, FlagsResult *result, Arena *arena, Err *err, const char *line) {
+    static char copy[256];
+    char *argv[32];
+    int argc = 0;
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *at = copy; *at;) {
+        argv[argc++] = at;
+        at += strcspn(at, " ");
+        if (*at) *at++ = 0;
+    }
+    *conf = (TestConf){0};
+    *err = (Err){0};
+    return flags_parse(test_flags, COUNT_OF(test_flags), conf, argc, argv, result, arena, err);
+}
+
+static void flags_are_read_in_every_spelling(void **state) {
+    (void)state;
+    TestConf c;
+    FlagsResult r;
+    Arena arena = {0};
+    Err err;
+    assert_true(parse(&c, &r, &arena, &err, "model.gguf"));
+    assert_true(!c.host && c.port == 8000 && c.size == 4096 && c.share == 0.5 && c.caching &&
+                !c.quiet);
+    assert_string_equal(r.positional.at[0], "model.gguf");
+    assert_true(parse(&c, &r, &arena, &err,
+                      "--port=1 --max_model_len 25.6k --no-enable-caching -q --name a b --name c "
+                      "--share 1 --dtype f16 x"));
+    assert_true(c.port == 1 && c.size == 25600 && !c.caching && c.quiet && c.names.count == 3 &&
+                c.share == 1);
+    assert_true(r.positional.count == 1 && r.no_effect.count == 1);
+    assert_true(parse(&c, &r, &arena, &err, "--disable-caching --kv-config {} --kv-config.a.b 1"));
+    assert_true(!c.caching && c.config.count == 2);
+    assert_string_equal(c.config.at[0], "={}");
+    assert_string_equal(c.config.at[1], "a.b=1");
+    arena_done(&arena);
+}
+
+static void wrong_flags_say_what_and_what_to_type(void **state) {
+    (void)state;
+    static const struct { const char *line, *message, *hint;
+    } cases[] = {
+        {"--prot 1", "unknown flag --prot", "Did you mean --port?"},
+        {"--port x", "--port cannot be 'x': expected a whole number from 0 to 65535",
+         "--port takes a TCP port"},
+        {"--port 65536", "--port cannot be '65536'", "a TCP port"},
+        {"--port 1.5", "--port cannot be '1.5'", "a TCP port"},
+        {"--max-model-len 1x", "--max-model-len cannot be '1x'", "tokens"},
+        {"--port", "--port needs a value", "a TCP port"},
+        {"--host --port 1", "--host needs a value", "an address"},
+        {"--quiet=maybe", "--quiet cannot be 'maybe': expected true or false", "say less"},
+        {"--port.x 1", "unknown flag --port", "--help"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        TestConf c;
+        FlagsResult r;
+        Arena arena = {0};
+        Err err;
+        assert_false(parse(&c, &r, &arena, &err, cases[i].line));
+        if (!strstr(err.message, cases[i].message) || !strstr(err.hint, cases[i].hint))
+            fail_msg("%s: %s / %s", cases[i].line, err.message, err.hint);
+        arena_done(&arena);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_error_is_wrapped_with_its_context),
@@ -119,6 +205,8 @@ int main(void) {
         cmocka_unit_test(memory_that_is_not_there_is_an_error_with_sizes),
         cmocka_unit_test(an_arena_keeps_small_and_large_pieces),
         cmocka_unit_test(text_is_cut_at_a_byte),
+        cmocka_unit_test(flags_are_read_in_every_spelling),
+        cmocka_unit_test(wrong_flags_say_what_and_what_to_type),
         cmocka_unit_test(a_histogram_counts_in_the_first_bucket_that_holds_the_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
