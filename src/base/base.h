@@ -2,7 +2,7 @@
 /* base.h - what every other layer stands on: errors, memory, strings, time, log, counters, fault
  * points.
  *
- * Other layers include this header alone; each part below is a page of its own.
+ * This header alone is included, here and elsewhere; each part below is a page of its own.
  * Thread: everything here may be called from any thread; objects are not shared unless they say so.
  */
 #ifndef BATON_BASE_H
@@ -21,15 +21,15 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define BATON_VERSION "0.1.0"
 
+#include "limits.h"
+#include "err.h"
+#include "mem.h"
 #include "buf.h"
 #include "clock.h"
-#include "err.h"
 #include "fault.h"
 #include "file.h"
 #include "flags.h"
-#include "limits.h"
 #include "log.h"
-#include "mem.h"
 #include "metric.h"
 
 #endif

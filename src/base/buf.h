@@ -3,8 +3,6 @@
 #ifndef BATON_BASE_BUF_H
 #define BATON_BASE_BUF_H
 
-#include "base.h"
-
 typedef struct Str { /* not 0-terminated; valid as long as what it points into */
     const char *at;
     size_t length;

@@ -9,8 +9,6 @@
 #ifndef BATON_BASE_ERR_H
 #define BATON_BASE_ERR_H
 
-#include "base.h"
-
 typedef enum ErrCode {
     ERR_NONE,
     ERR_INVALID,     /* the input is wrong and will stay wrong */

@@ -6,8 +6,6 @@
 #ifndef BATON_BASE_FAULT_H
 #define BATON_BASE_FAULT_H
 
-#include "base.h"
-
 extern _Atomic int fault_armed_count;
 bool fault_hit_slow(const char *name);
 

@@ -3,8 +3,6 @@
 #ifndef BATON_BASE_FILE_H
 #define BATON_BASE_FILE_H
 
-#include "base.h"
-
 struct Err;
 
 void file_close_at(const int *fd); /* -1 is fine */

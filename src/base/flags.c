@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flags.h"
+#include "base.h"
 
 #include <errno.h>
 #include <math.h>
@@ -100,7 +100,7 @@ static const Flag *find_negated(const Flag *flags, size_t count, const char *nam
     char whole[NAME_MAX_BYTES + 16];
     const Flag *flag = !strncmp(name, "no-", 3) ? find(flags, count, name + 3) : NULL;
     if (!flag && !strncmp(name, "disable-", 8)) {
-        snprintf(whole, sizeof whole, "enable-%s", name + 8);
+        snprintf(whole, sizeof whole, "enable-%.*s", NAME_MAX_BYTES, name + 8);
         flag = find(flags, count, whole);
     }
     return flag && is_bool(flag) ? flag : NULL;

@@ -3,8 +3,7 @@
  * come.
  *
  *     static const Flag flags[] = {
- *         {"port", FLAG_INT, offsetof(Conf, port), "8000", "PORT", "TCP port; 0 takes any free
- * one", 0, 65535},
+ *         {"port", FLAG_INT, offsetof(Conf, port), "8000", "PORT", "the TCP port", 0, 65535, NULL},
  *     };
  *
  * Spelled as argparse and pflag users expect: --name VALUE, --name=VALUE, '_' for '-', -s for a
@@ -14,8 +13,6 @@
  * value, and hints at the nearest known name. */
 #ifndef BATON_BASE_FLAGS_H
 #define BATON_BASE_FLAGS_H
-
-#include "base.h"
 
 typedef enum FlagKind {
     FLAG_STR,       /* const char * into argv; fallback NULL: NULL */

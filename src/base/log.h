@@ -6,8 +6,6 @@
 #ifndef BATON_BASE_LOG_H
 #define BATON_BASE_LOG_H
 
-#include "base.h"
-
 typedef enum LogLevel { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF } LogLevel;
 
 void log_set_level(LogLevel level);

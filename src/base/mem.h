@@ -7,8 +7,6 @@
 #ifndef BATON_BASE_MEM_H
 #define BATON_BASE_MEM_H
 
-#include "base.h"
-
 struct Err;
 
 void *mem_new(size_t size);                     /* zeroed; aborts when there is none */

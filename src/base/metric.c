@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "metric.h"
+#include "base.h"
 
 void histogram_init(Histogram *histogram, const double *bounds, size_t count) {
     assert(count <= HISTOGRAM_BOUNDS_MAX);

@@ -5,8 +5,6 @@
 #ifndef BATON_BASE_METRIC_H
 #define BATON_BASE_METRIC_H
 
-#include "base.h"
-
 typedef struct Counter { _Atomic uint64_t value; } Counter; /* only grows */
 typedef struct Gauge { _Atomic int64_t value; } Gauge;      /* goes up and down */
 
