@@ -49,6 +49,7 @@ void file_forget(const FileMap *map, const uint8_t *from, size_t length) {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE),
               begin = ((uintptr_t)from + page - 1) & ~(page - 1),
               end = ((uintptr_t)from + length) & ~(page - 1);
+    (void)map; /* only its bounds are of interest */
     assert(from >= map->bytes && from + length <= map->bytes + map->size);
     if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
