@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/* route.h - matches, schedules and proxies requests over pairs of prefill and decode engines.
+ *
+ *   objects (ModelRoute, ModelServer, Pod)  ◀── a folder of manifests, or flags
+ *      request ─▶ route by model name ─▶ decode pod, prefill pod of its group ─▶ prefill call ─▶ decode call ─▶ client
+ *
+ * One thread, one loop.  Every reply carries Baton-Trace: where its tokens were computed, and a clock of its stages. */
+#ifndef BATON_ROUTE_H
+#define BATON_ROUTE_H
+
+#include "http/http.h"
+#include "text/text.h"
+
+/* `baton router ...`: runs until SIGTERM or SIGINT.  Prints errors itself; returns the exit status: 0, 1, or 2. */
+int router_command(int argc, char **argv);
+
+#endif
