@@ -9,7 +9,7 @@
 
 /* Command - what another thread asks for; built there, so that the agent owns all of it. */
 typedef enum CommandKind {
-    COMMAND_OFFER, COMMAND_RETRACT, COMMAND_PULL, COMMAND_CANCEL, COMMAND_CLOSE
+    COMMAND_OFFER, COMMAND_RETRACT, COMMAND_PULL, COMMAND_CANCEL, COMMAND_GET, COMMAND_CLOSE
 } CommandKind;
 
 typedef struct Command {
@@ -18,6 +18,8 @@ typedef struct Command {
     Pull *pull;
     KvLease lease;
     const void *user;
+    WireGet *get; /* with the pull's and the connection's number */
+    uint64_t pull_id, conn_number;
 } Command;
 
 static const char *const rail_names[KV_RAILS] = {"auto", "shm", "tcp"};
@@ -97,8 +99,12 @@ static void on_command(void *message, void *user) {
     case COMMAND_RETRACT: offer_retract(agent, command->lease); break;
     case COMMAND_PULL: pull_start(agent, command->pull); break;
     case COMMAND_CANCEL: pull_cancel(agent, command->user); break;
+    case COMMAND_GET:
+        offers_get_again(agent, command->conn_number, command->pull_id, command->get);
+        break;
     case COMMAND_CLOSE: end_all(agent); break;
     }
+    free(command->get);
     free(command);
 }
 
@@ -112,7 +118,17 @@ static void drop_command(void *message) {
     Command *command = message;
     offer_free(command->offer);
     pull_free(command->pull);
+    free(command->get);
     free(command);
+}
+
+void agent_get_again(KvAgent *agent, const Conn *conn, uint64_t pull, const WireGet *get) {
+    WireGet *copy = mem_new(sizeof *copy);
+    *copy = *get;
+    send_command(agent, (Command){.kind = COMMAND_GET,
+                                  .get = copy,
+                                  .pull_id = pull,
+                                  .conn_number = conn->number});
 }
 
 void kv_agent_offer(KvAgent *agent, const KvOffer *offer) {

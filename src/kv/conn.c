@@ -306,6 +306,7 @@ static Conn *conn_new(KvAgent *agent, const Rail *rail) {
     Conn *conn = mem_new(sizeof *conn);
     conn->agent = agent;
     conn->rail = rail;
+    conn->number = ++agent->last_conn;
     conn->memory_fd = -1;
     conn->since_us = conn->heard_us = conn->used_us = clock_mono_us();
     conn->next = agent->conns;

@@ -2,7 +2,7 @@
 /* internal.h - the agent's inside.  Everything here runs on the agent's thread.
  *
  *     agent.c   thread, mailbox, the one timer, the public calls
- *     offers.c  owner's side:  offers, and the answers to GET, READ, DONE, RENEW, RELEASE
+ *     offers.c  owner's side:  offers, and the answers to GET, DONE, RENEW, RELEASE
  *     pulls.c   reader's side: pulls from stage to stage, how they fail, and over which rail they
  * go conn.c    one connection: hello, messages in and out, bytes of blocks to where they belong
  *     rail.h    how the blocks of a proven pull are moved: shm.c, tcp.c
@@ -66,6 +66,7 @@ struct KvAgent {
 
     Conn *conns;
     size_t conn_count;
+    uint64_t last_conn;
     Offer *offers;   /* newest first */
     Ended ended[LIMIT_KV_ENDED];
     size_t ended_next;
@@ -80,6 +81,8 @@ struct KvAgent {
 #define SCRATCH (64 * KIB)
 void agent_wake_at(KvAgent *agent, int64_t at_us);
 void agent_work(KvAgent *agent);
+/* Brings the GET back, by offers_get_again(), behind all offers that were made up to now. */
+void agent_get_again(KvAgent *agent, const Conn *conn, uint64_t pull, const WireGet *get);
 uint8_t *agent_block(const KvAgent *agent, KvBlock block);
 
 /* ---- connections ---- */
@@ -100,6 +103,7 @@ struct Conn {
     const Rail *rail;
     bool outgoing, open; /* open: hellos were exchanged, `peer` may be trusted to be what it says */
     bool closed;
+    uint64_t number;     /* unlike any other connection's of this agent, before or after */
     int busy;            /* callbacks of this connection on the stack: freed after the last */
     int64_t since_us;    /* connecting or accepted */
     int64_t heard_us;    /* the last byte */
@@ -140,6 +144,7 @@ void offer_free(Offer *offer);
 void offer_add(KvAgent *agent, Offer *offer);
 void offer_retract(KvAgent *agent, KvLease lease);
 void offers_message(Conn *conn, const WireHead *head, Str body);
+void offers_get_again(KvAgent *agent, uint64_t conn_number, uint64_t pull, const WireGet *get);
 void offers_conn_closed(Conn *conn);
 bool offers_work(KvAgent *agent); /* one slice; true: there is more */
 int64_t offers_tick(KvAgent *agent, int64_t now_us);

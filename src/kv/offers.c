@@ -4,8 +4,8 @@
  *     HASHING ──▶ OFFERED ──DONE, RELEASE, deadline, retract──▶ ENDING ──▶ ended()
  *
  *     HASHING  checksums are made, a slice in every round of the loop; GETs wait for the last one
- *     OFFERED  GET and READ are answered, and every message that names the lease renews it
- *     ENDING   nothing new is sent; the blocks stay until those on their way into a socket have
+ *     OFFERED  GET is answered, with the manifest and then the blocks; GET and RENEW renew the
+ * lease ENDING   nothing new is sent; the blocks stay until those on their way into a socket have
  *              left, and a reader that does not take them within LIMIT_KV_DRAIN_MS is cut off
  *
  * Only after ended() may the engine write to the blocks again. */
@@ -21,6 +21,7 @@
 typedef struct Waiting { /* a GET that came while the offer was hashed */
     Conn *conn;
     uint64_t pull;
+    uint32_t first;
 } Waiting;
 
 struct Offer {
@@ -97,19 +98,6 @@ static WireReason reason_of(KvEnd end) {
     return end == KV_END_RELEASED  ? WIRE_RELEASED
            : end == KV_END_EXPIRED ? WIRE_EXPIRED
                                    : WIRE_RETRACTED;
-}
-
-static void answer_manifest(Conn *conn, uint64_t pull, const Offer *offer) {
-    auto_buf Buf message = {0};
-    WireManifest manifest = {.lease = offer->lease,
-                             .epoch = conn->agent->hello.epoch,
-                             .lease_us = conn->agent->conf.lease_us,
-                             .tokens = offer->tokens,
-                             .block_count = (uint32_t)offer->block_count,
-                             .cached_tokens = offer->cached_tokens,
-                             .first = offer->first};
-    wire_put_manifest(&message, pull, &manifest, offer->sealed);
-    conn_send(conn, &message);
 }
 
 /* ---- the end of an offer ---- */
@@ -269,46 +257,65 @@ void offers_conn_closed(Conn *conn) {
 
 /* ---- messages from readers ---- */
 
-static void on_get(Conn *conn, uint64_t pull, const WireGet *get) {
+/* The manifest, and then the blocks from `first` on. */
+static void answer_offer(Conn *conn, uint64_t pull, Offer *offer, uint32_t first) {
+    auto_buf Buf message = {0};
+    WireManifest manifest = {.lease = offer->lease,
+                             .epoch = conn->agent->hello.epoch,
+                             .lease_us = conn->agent->conf.lease_us,
+                             .tokens = offer->tokens,
+                             .block_count = (uint32_t)offer->block_count,
+                             .cached_tokens = offer->cached_tokens,
+                             .first = offer->first};
+    wire_put_manifest(&message, pull, &manifest, offer->sealed);
+    conn_send(conn, &message);
+    if (first == WIRE_NO_BLOCKS) return;
+    Reading *reading = mem_new(sizeof *reading), **end = &conn->readings;
+    *reading = (Reading){.offer = offer,
+                         .pull = pull,
+                         .first = first,
+                         .end = (uint32_t)offer->block_count};
+    while (*end) end = &(*end)->next;
+    *end = reading;
+    conn_pump(conn);
+}
+
+/* The first block to send.  The chain of the last one proves all of them: a reader that expects
+ * another prompt gets the manifest, which shows where they differ, but no blocks. */
+static uint32_t first_wanted(const Offer *offer, const WireGet *get) {
+    const WireSealed *last = &offer->sealed[offer->block_count - 1];
+    bool fits = get->first < offer->block_count && kv_hash_same(get->last, last->chain);
+    return fits ? get->first : WIRE_NO_BLOCKS;
+}
+
+/* `sure`: every offer that was made before the GET came has been seen. */
+static void answer_get(Conn *conn, uint64_t pull, const WireGet *get, bool sure) {
     KvAgent *agent = conn->agent;
     Offer *offer = offer_by_request(agent, get->request);
+    const Ended *ended = offer ? NULL : ended_find(agent, request_hash(get->request), 0);
     if (get->epoch && get->epoch != agent->hello.epoch) {
         answer_gone(conn, pull, 0, WIRE_OTHER_EPOCH, 0);
+    } else if (!offer && !ended && !sure) {
+        agent_get_again(agent, conn, pull, get);
     } else if (!offer) {
-        answer_ended(conn, pull, 0, ended_find(agent, request_hash(get->request), 0));
+        answer_ended(conn, pull, 0, ended);
     } else if (offer->hashed < offer->block_count) {
         mem_reserve(offer->waiting, offer->waiting_room, offer->waiting_count + 1);
-        offer->waiting[offer->waiting_count++] = (Waiting){conn, pull};
+        offer->waiting[offer->waiting_count++] = (Waiting){conn, pull, first_wanted(offer, get)};
     } else {
         offer_renew(agent, offer);
-        answer_manifest(conn, pull, offer);
+        answer_offer(conn, pull, offer, first_wanted(offer, get));
     }
 }
 
-static bool on_read(Conn *conn, uint64_t pull, WireRead read, Err *err) {
-    KvAgent *agent = conn->agent;
-    Offer *offer = offer_by_lease(agent, read.lease);
-    if (!offer) {
-        answer_ended(conn, pull, read.lease, ended_find(agent, 0, read.lease));
-        return true;
-    }
-    size_t count = 0;
-    Reading **end = &conn->readings;
-    for (; *end; end = &(*end)->next) count++;
-    if (read.count == 0 || read.first >= offer->block_count ||
-        read.count > offer->block_count - read.first || count >= LIMIT_KV_READS)
-        return err_set(err, ERR_DAMAGED,
-                       "a READ wants %u blocks from %u on, of %zu, behind %zu others", read.count,
-                       read.first, offer->block_count, count);
-    offer_renew(agent, offer);
-    Reading *reading = mem_new(sizeof *reading);
-    *reading = (Reading){.offer = offer,
-                         .pull = pull,
-                         .first = read.first,
-                         .end = read.first + read.count};
-    *end = reading;
-    conn_pump(conn);
-    return true;
+/* A reader that is told by the engine's answer over HTTP may be here before the offer, which waits
+ * in the mailbox. */
+void offers_get_again(KvAgent *agent, uint64_t conn_number, uint64_t pull, const WireGet *get) {
+    for (Conn *conn = agent->conns; conn; conn = conn->next)
+        if (conn->number == conn_number) {
+            answer_get(conn, pull, get, true);
+            return;
+        }
 }
 
 static void on_done(Conn *conn, uint64_t pull, WireDone done) {
@@ -343,24 +350,24 @@ static void on_release(Conn *conn, const WireRelease *release) {
 /* A reader that asks and does not listen would make answers pile up here. */
 static bool reader_listens(const Conn *conn, Err *err) {
     size_t blocks = conn->sending_count * (conn->agent->block_bytes + sizeof(Sending)),
-           unsent = stream_unsent(conn->stream);
-    if (unsent <= UNSENT_MOST + blocks) return true;
-    return err_set(err, ERR_DAMAGED, "%zu bytes of answers were not read", unsent - blocks);
+           unsent = stream_unsent(conn->stream), count = 0;
+    for (const Reading *reading = conn->readings; reading; reading = reading->next) count++;
+    if (unsent <= UNSENT_MOST + blocks && count < LIMIT_KV_READS) return true;
+    return err_set(err, ERR_DAMAGED,
+                   "%zu bytes of answers and the blocks of %zu pulls were not read",
+                   unsent > blocks ? unsent - blocks : 0, count);
 }
 
 void offers_message(Conn *conn, const WireHead *head, Str body) {
     Err err = {0};
     WireGet get;
-    WireRead read;
     WireDone done;
     WireRelease release;
     KvLease lease;
     bool ok = reader_listens(conn, &err);
     if (!ok) {
     } else if (head->type == WIRE_GET) {
-        if ((ok = wire_get(body, &get, &err))) on_get(conn, head->pull, &get);
-    } else if (head->type == WIRE_READ) {
-        ok = wire_read(body, &read, &err) && on_read(conn, head->pull, read, &err);
+        if ((ok = wire_get(body, &get, &err))) answer_get(conn, head->pull, &get, false);
     } else if (head->type == WIRE_DONE) {
         if ((ok = wire_done(body, &done, &err))) on_done(conn, head->pull, done);
     } else if (head->type == WIRE_RENEW) {
@@ -388,11 +395,14 @@ static void offer_hash_block(KvAgent *agent, Offer *offer) {
 }
 
 static void offer_hashed(KvAgent *agent, Offer *offer) {
-    for (size_t i = 0; i < offer->waiting_count; i++) {
+    Err err = {0};
+    while (offer->waiting_count) {
+        Waiting waiting = offer->waiting[--offer->waiting_count];
         offer_renew(agent, offer);
-        answer_manifest(offer->waiting[i].conn, offer->waiting[i].pull, offer);
+        if (reader_listens(waiting.conn, &err))
+            answer_offer(waiting.conn, waiting.pull, offer, waiting.first);
+        else conn_refuse(waiting.conn, WIRE_REFUSE_DAMAGED, err.message);
     }
-    offer->waiting_count = 0;
 }
 
 bool offers_work(KvAgent *agent) {

@@ -85,7 +85,7 @@ static void detach(Pull *pull) {
     conn->used_us = clock_mono_us();
     agent_wake_at(pull->agent, conn->used_us + LIMIT_KV_IDLE_MS * 1000);
     if (conn->payload_pull == pull) conn->payload_pull = NULL;
-    if (pull->stage == PULL_COPYING && pull->rail->id == KV_RAIL_TCP) conn->blocks_due--;
+    if (pull->stage == PULL_COPYING && !pull->rail->work) conn->blocks_due--;
 }
 
 static void unlink_pull(Pull *pull) {
@@ -178,7 +178,12 @@ static void get_or_release(Pull *pull) {
         return;
     }
     enter(pull, PULL_PROVING);
-    wire_put_get(&message, pull->id, pull->epoch, pull->request);
+    bool sent = !pull->rail->work && pull->skip < pull->block_count;
+    WireGet get = {.epoch = pull->epoch,
+                   .first = sent ? (uint32_t)pull->skip : WIRE_NO_BLOCKS,
+                   .last = pull->chain[pull->block_count - 1]};
+    memcpy(get.request, pull->request, strlen(pull->request) + 1);
+    wire_put_get(&message, pull->id, &get);
     conn_send(pull->conn, &message);
 }
 
@@ -265,6 +270,9 @@ static bool pull_valid(const Pull *pull, Err *err) {
     if (!request || request > LIMIT_KV_NAME)
         return err_set(err, ERR_INVALID, "remote_request_id has %zu bytes, 1 to %d are possible",
                        request, LIMIT_KV_NAME);
+    if (!pull->tokens || pull->block_count != kv_blocks_for(pull->tokens))
+        return err_set(err, ERR_INVALID, "a prompt of %zu tokens has no %zu blocks", pull->tokens,
+                       pull->block_count);
     if (!pull->host[0] || pull->port < 1 || pull->port > 65535)
         return err_set(err, ERR_INVALID, "remote_host and remote_port name no address");
     return true;
@@ -408,9 +416,10 @@ static bool on_manifest(Pull *pull, Str body, Err *err) {
     enter(pull, PULL_COPYING);
     pull->renew_us = pull->stage_us + pull->lease_us / 3;
     agent_wake_at(pull->agent, pull->renew_us);
-    if (pull->rail->id == KV_RAIL_TCP) pull->conn->blocks_due++;
+    KvAgent *agent = pull->agent;
+    if (!pull->rail->work) pull->conn->blocks_due++;
     if (pull->at == pull->block_count) pull_moved(pull);
-    else pull->rail->begin(pull);
+    else if (pull->rail->work && pull->rail->work(pull)) agent_work(agent);
     return true;
 }
 
@@ -430,7 +439,7 @@ bool pull_prove(Pull *pull, uint64_t checksum, Err *err) {
 
 void pull_moved(Pull *pull) {
     auto_buf Buf message = {0};
-    if (pull->rail->id == KV_RAIL_TCP) pull->conn->blocks_due--;
+    if (!pull->rail->work) pull->conn->blocks_due--;
     enter(pull, PULL_CONFIRMING);
     wire_put_done(&message, pull->id, (WireDone){pull->lease, pull->bytes});
     conn_send(pull->conn, &message);

@@ -23,8 +23,9 @@ typedef struct Rail {
     bool (*attach)(struct Conn *conn,
                    Err *err); /* the peer's hello has come; NULL: nothing to do */
     void (*detach)(struct Conn *conn);           /* NULL: nothing to do */
-    void (*begin)(struct Pull *pull);            /* proven: move the blocks, then pull_moved() */
-    bool (*work)(struct Pull *pull);             /* a slice of it; true: there is more; or NULL */
+    /* Moves a slice of a proven pull's blocks; true: there is more, otherwise it has called
+     * pull_moved() or pull_fail().  NULL: the owner sends them, in BLOCK messages. */
+    bool (*work)(struct Pull *pull);
 } Rail;
 
 extern const Rail rail_shm, rail_tcp;

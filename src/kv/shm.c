@@ -133,15 +133,9 @@ static bool shm_work(Pull *pull) {
     return false;
 }
 
-static void shm_begin(Pull *pull) {
-    KvAgent *agent = pull->agent;
-    if (shm_work(pull)) agent_work(agent);
-}
-
 const Rail rail_shm = {.id = KV_RAIL_SHM,
                        .connect = shm_connect,
                        .accepted = shm_accepted,
                        .attach = shm_attach,
                        .detach = shm_detach,
-                       .begin = shm_begin,
                        .work = shm_work};

@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* tcp.c - the tcp rail: one READ for all blocks, then a BLOCK for each, in order.  The payload is
- * read straight into the destination and hashed while it is still in the processor's cache. */
+/* tcp.c - the tcp rail: the blocks follow the manifest, each in a BLOCK message, in order.  The
+ * payload is read straight into the destination, and hashed while it is in the processor's cache.
+ */
 #include "internal.h"
 
 static Stream *tcp_connect(Conn *conn, const StreamCalls *calls) {
     return stream_connect_tcp(conn->agent->loop, conn->host, conn->port, LIMIT_KV_HELLO_MS, calls,
                               conn);
-}
-
-static void tcp_begin(Pull *pull) {
-    auto_buf Buf message = {0};
-    wire_put_read(&message, pull->id,
-                  (WireRead){.lease = pull->lease,
-                             .first = (uint32_t)pull->at,
-                             .count = (uint32_t)(pull->block_count - pull->at)});
-    conn_send(pull->conn, &message);
 }
 
 /* Whose payload follows?  A pull that has ended meanwhile wants it no more: it is read all the
@@ -65,4 +57,4 @@ void tcp_got(Conn *conn, size_t length) {
     else if (pull->at == pull->block_count) pull_moved(pull);
 }
 
-const Rail rail_tcp = {.id = KV_RAIL_TCP, .connect = tcp_connect, .begin = tcp_begin};
+const Rail rail_tcp = {.id = KV_RAIL_TCP, .connect = tcp_connect};

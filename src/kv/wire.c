@@ -5,7 +5,8 @@
 
 #define MAGIC "BATON-KV"
 #define HELLO_FIXED 72
-#define FIRST_TOP_AT 64
+#define GET_FIXED 32
+#define FIRST_TOP_AT 72
 
 /* The least and the most bytes of each body. */
 static const struct {
@@ -14,9 +15,8 @@ static const struct {
 } types[WIRE_TYPES] = {
     [WIRE_HELLO]     = {"a HELLO", HELLO_FIXED, 1024}, /* longer ones come from later versions */
     [WIRE_REFUSE]    = {"a REFUSE", 8, 8 + 255},
-    [WIRE_GET]       = {"a GET", 8, 8 + LIMIT_KV_NAME},
+    [WIRE_GET]       = {"a GET", GET_FIXED, GET_FIXED + LIMIT_KV_NAME},
     [WIRE_MANIFEST]  = {"a MANIFEST", WIRE_MANIFEST_FIXED, LIMIT_KV_MESSAGE},
-    [WIRE_READ]      = {"a READ", 16, 16},
     [WIRE_BLOCK]     = {"a BLOCK", WIRE_BLOCK_FIXED, WIRE_BLOCK_FIXED + LIMIT_KV_BLOCK},
     [WIRE_DONE]      = {"a DONE", 16, 16},
     [WIRE_CONFIRMED] = {"a CONFIRMED", 8, 8},
@@ -99,18 +99,21 @@ void wire_put_refuse(Buf *to, WireRefusal reason, const char *text) {
     put_message(to, WIRE_REFUSE, 0, body, sizeof body, text, length < most ? length : most);
 }
 
-void wire_put_get(Buf *to, uint64_t pull, uint64_t epoch, const char *request) {
-    uint8_t body[8];
-    put_64(body, epoch);
-    put_message(to, WIRE_GET, pull, body, sizeof body, request, strlen(request));
+void wire_put_get(Buf *to, uint64_t pull, const WireGet *get) {
+    uint8_t body[GET_FIXED] = {0};
+    put_64(body, get->epoch);
+    put_32(body + 8, get->first);
+    put_64(body + 16, get->last.low);
+    put_64(body + 24, get->last.high);
+    put_message(to, WIRE_GET, pull, body, sizeof body, get->request, strlen(get->request));
 }
 
 static void put_first(uint8_t *to, const KvFirstToken *first) {
-    put_32(to + 36, (uint32_t)first->token);
-    put_64(to + 40, first->sampling_hash);
-    put_float(to + 48, first->logprob);
-    put_32(to + 52, first->rank);
-    put_32(to + 56, first->top_count);
+    put_32(to + 44, (uint32_t)first->token);
+    put_64(to + 48, first->sampling_hash);
+    put_float(to + 56, first->logprob);
+    put_32(to + 60, first->rank);
+    put_32(to + 64, first->top_count);
     for (size_t i = 0; i < first->top_count; i++) {
         put_32(to + FIRST_TOP_AT + i * 8, (uint32_t)first->top_tokens[i]);
         put_float(to + FIRST_TOP_AT + i * 8 + 4, first->top_logprobs[i]);
@@ -120,12 +123,12 @@ static void put_first(uint8_t *to, const KvFirstToken *first) {
 void wire_put_manifest(Buf *to, uint64_t pull, const WireManifest *manifest,
                        const WireSealed *sealed) {
     uint8_t body[WIRE_MANIFEST_FIXED] = {0};
-    put_64(body, manifest->lease);
-    put_64(body + 8, manifest->epoch);
-    put_64(body + 16, (uint64_t)manifest->lease_us);
-    put_32(body + 24, manifest->tokens);
-    put_32(body + 28, manifest->block_count);
-    put_32(body + 32, manifest->cached_tokens);
+    put_64(body + 8, manifest->lease);
+    put_64(body + 16, manifest->epoch);
+    put_64(body + 24, (uint64_t)manifest->lease_us);
+    put_32(body + 32, manifest->tokens);
+    put_32(body + 36, manifest->block_count);
+    put_32(body + 40, manifest->cached_tokens);
     put_first(body, &manifest->first);
     size_t length = manifest->block_count * WIRE_SEALED;
     auto_free uint8_t *tail = mem_new(length);
@@ -137,15 +140,9 @@ void wire_put_manifest(Buf *to, uint64_t pull, const WireManifest *manifest,
         put_32(at + 24, sealed[i].block);
         put_32(at + 28, sealed[i].generation);
     }
+    size_t at = to->length + WIRE_HEAD;
     put_message(to, WIRE_MANIFEST, pull, body, sizeof body, tail, length);
-}
-
-void wire_put_read(Buf *to, uint64_t pull, WireRead read) {
-    uint8_t body[16];
-    put_64(body, read.lease);
-    put_32(body + 8, read.first);
-    put_32(body + 12, read.count);
-    put_message(to, WIRE_READ, pull, body, sizeof body, NULL, 0);
+    put_64((uint8_t *)to->at + at, hash64(to->at + at + 8, to->length - at - 8, 0));
 }
 
 void wire_put_done(Buf *to, uint64_t pull, WireDone done) {
@@ -272,24 +269,29 @@ bool wire_get(Str body, WireGet *out, Err *err) {
     const uint8_t *at = fixed(WIRE_GET, body, err);
     if (!at) return false;
     out->epoch = get_64(at);
-    return text_at(WIRE_GET, body, 8, body.length - 8, out->request, sizeof out->request, err);
+    out->first = get_32(at + 8);
+    out->last = (KvHash){get_64(at + 16), get_64(at + 24)};
+    return text_at(WIRE_GET, body, GET_FIXED, body.length - GET_FIXED, out->request,
+                   sizeof out->request, err);
 }
 
 bool wire_manifest(Str body, WireManifest *out, Err *err) {
     const uint8_t *at = fixed(WIRE_MANIFEST, body, err);
     if (!at) return false;
-    WireManifest manifest = {.lease = get_64(at),
-                             .epoch = get_64(at + 8),
-                             .lease_us = (int64_t)get_64(at + 16),
-                             .tokens = get_32(at + 24),
-                             .block_count = get_32(at + 28),
-                             .cached_tokens = get_32(at + 32),
-                             .first = {.token = (int32_t)get_32(at + 36),
-                                       .sampling_hash = get_64(at + 40),
-                                       .logprob = get_float(at + 48),
-                                       .rank = get_32(at + 52),
-                                       .top_count = get_32(at + 56)},
+    WireManifest manifest = {.lease = get_64(at + 8),
+                             .epoch = get_64(at + 16),
+                             .lease_us = (int64_t)get_64(at + 24),
+                             .tokens = get_32(at + 32),
+                             .block_count = get_32(at + 36),
+                             .cached_tokens = get_32(at + 40),
+                             .first = {.token = (int32_t)get_32(at + 44),
+                                       .sampling_hash = get_64(at + 48),
+                                       .logprob = get_float(at + 56),
+                                       .rank = get_32(at + 60),
+                                       .top_count = get_32(at + 64)},
                              .sealed = at + WIRE_MANIFEST_FIXED};
+    if (get_64(at) != hash64(at + 8, body.length - 8, 0))
+        return err_set(err, ERR_DAMAGED, "a MANIFEST does not have its checksum");
     size_t sealed = body.length - WIRE_MANIFEST_FIXED;
     if (manifest.block_count != kv_blocks_for(manifest.tokens) || manifest.tokens == 0 ||
         sealed % WIRE_SEALED || sealed / WIRE_SEALED != manifest.block_count)
@@ -317,13 +319,6 @@ WireSealed wire_sealed(const WireManifest *manifest, size_t index) {
                         .checksum = get_64(at + 16),
                         .block = get_32(at + 24),
                         .generation = get_32(at + 28)};
-}
-
-bool wire_read(Str body, WireRead *out, Err *err) {
-    const uint8_t *at = fixed(WIRE_READ, body, err);
-    if (!at) return false;
-    *out = (WireRead){get_64(at), get_32(at + 8), get_32(at + 12)};
-    return true;
 }
 
 bool wire_block(Str body, WireBlock *out, Err *err) {

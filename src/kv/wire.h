@@ -4,10 +4,10 @@
  *     reader                                   owner
  *       │── HELLO ─────────────────────────────▶│
  *       │◀───────────────────────────── HELLO ──│   (REFUSE, and the connection ends)
- *       │── GET request ───────────────────────▶│
+ *       │── GET request, first block ──────────▶│
  *       │◀────────────── MANIFEST lease, proofs │   (GONE and why)
- *       │── READ blocks ───────────────────────▶│   tcp only; over shm the reader copies by itself
- *       │◀───────────────────── BLOCK, payload ─│   once for each block, in order
+ *       │◀───────────────────── BLOCK, payload ─│   tcp only: each in order; over shm the reader
+ *       │                                       │   copies by itself
  *       │   RENEW, every third of a lease ─────▶│   no answer, unless GONE
  *       │── DONE lease ────────────────────────▶│
  *       │◀────────────────────────── CONFIRMED ─│   (GONE: what was copied must not be used)
@@ -26,7 +26,7 @@
 #define WIRE_LAYOUT 1  /* [layer][k|v][head], K as [dim][token], V as [token][dim] */
 
 typedef enum WireType {
-    WIRE_HELLO = 1, WIRE_REFUSE, WIRE_GET, WIRE_MANIFEST, WIRE_READ, WIRE_BLOCK, WIRE_DONE,
+    WIRE_HELLO = 1, WIRE_REFUSE, WIRE_GET, WIRE_MANIFEST, WIRE_BLOCK, WIRE_DONE,
     WIRE_CONFIRMED, WIRE_GONE, WIRE_RENEW, WIRE_RELEASE, WIRE_TYPES
 } WireType;
 const char *wire_name(WireType type); /* "a MANIFEST", for messages */
@@ -57,12 +57,15 @@ typedef struct WireRefuse {
     char text[256];
 } WireRefuse;
 
+#define WIRE_NO_BLOCKS UINT32_MAX
 typedef struct WireGet {
     uint64_t epoch; /* of the engine that made the offer; 0: not known */
+    uint32_t first; /* block from which on all are to be sent; WIRE_NO_BLOCKS: none */
+    KvHash last;    /* the expected chain of the last block: if it is another, none are sent */
     char request[LIMIT_KV_NAME + 1];
 } WireGet;
 
-#define WIRE_MANIFEST_FIXED 224
+#define WIRE_MANIFEST_FIXED 232 /* begins with a checksum of all that follows in the body */
 #define WIRE_SEALED 32
 typedef struct WireSealed { /* one block of an offer */
     KvHash chain;
@@ -79,11 +82,6 @@ typedef struct WireManifest {
     KvFirstToken first;
     const uint8_t *sealed; /* block_count x WIRE_SEALED bytes, inside the body */
 } WireManifest;
-
-typedef struct WireRead {
-    KvLease lease;
-    uint32_t first, count;
-} WireRead;
 
 #define WIRE_BLOCK_FIXED 8
 typedef struct WireBlock {
@@ -112,10 +110,9 @@ typedef struct WireRelease {
 /* Each appends a whole message. */
 void wire_put_hello(Buf *to, const WireHello *hello);
 void wire_put_refuse(Buf *to, WireRefusal reason, const char *text);
-void wire_put_get(Buf *to, uint64_t pull, uint64_t epoch, const char *request);
+void wire_put_get(Buf *to, uint64_t pull, const WireGet *get);
 void wire_put_manifest(Buf *to, uint64_t pull, const WireManifest *manifest,
                        const WireSealed *sealed);
-void wire_put_read(Buf *to, uint64_t pull, WireRead read);
 void wire_put_done(Buf *to, uint64_t pull, WireDone done);
 void wire_put_gone(Buf *to, uint64_t pull, WireGone gone);
 void wire_put_release(Buf *to, uint64_t pull, KvLease lease, const char *request);
@@ -133,7 +130,6 @@ bool wire_refuse(Str body, WireRefuse *out, Err *err) MUST_CHECK;
 bool wire_get(Str body, WireGet *out, Err *err) MUST_CHECK;
 bool wire_manifest(Str body, WireManifest *out, Err *err) MUST_CHECK;
 WireSealed wire_sealed(const WireManifest *manifest, size_t index);
-bool wire_read(Str body, WireRead *out, Err *err) MUST_CHECK;
 bool wire_block(Str body, WireBlock *out, Err *err) MUST_CHECK; /* its fixed part */
 bool wire_done(Str body, WireDone *out, Err *err) MUST_CHECK;
 bool wire_gone(Str body, WireGone *out, Err *err) MUST_CHECK;
