@@ -474,6 +474,56 @@ static void every_failed_call_of_a_new_agent_is_an_error_and_leaks_nothing(void 
     engine_close(&engine);
 }
 
+/* The n-th read, write, connect, accept or allocation of both sides fails, for every n that a
+ * transfer has: it ends in time, and what it calls good is good. */
+static void every_failed_call_of_a_transfer_ends_it_cleanly(void **state) {
+    (void)state;
+    static const char *const points[] = {"io.read", "io.write", "io.connect", "io.accept",
+                                         "kv.user", "kv.map_peer", "mem.try"};
+    for (size_t r = 0; r < COUNT_OF(rails); r++)
+        for (size_t p = 0; p < COUNT_OF(points); p++)
+            for (unsigned n = 1; n <= 12; n++) {
+                Engine prefill, decode;
+                engine_open(&prefill, (EngineConf){0});
+                engine_open(&decode, (EngineConf){.rail = rails[r]});
+                KvLease lease = engine_offer(&prefill, "req", 3, 64, in_ms(10000));
+                Plan plan;
+                plan_init(&plan, &decode, &prefill, "req", 3, 64, 0);
+                plan.pull.deadline_us = in_ms(2000);
+                fault_arm(points[p], n, false);
+                KvPullResult result = engine_pull(&plan);
+                fault_disarm_all();
+                if (result.ok) assert_true(plan_arrived(&plan));
+                else assert_true(result.err.message[0] != 0);
+                plan_done(&plan);
+                engine_close(&decode);
+                kv_agent_retract(prefill.agent, lease);
+                engine_wait(&prefill);
+                engine_close(&prefill);
+            }
+}
+
+static void a_transfer_byte_by_byte_is_a_transfer(void **state) {
+    (void)state;
+    for (size_t r = 0; r < COUNT_OF(rails); r++) {
+        Engine prefill, decode;
+        engine_open(&prefill, (EngineConf){0});
+        engine_open(&decode, (EngineConf){.rail = rails[r]});
+        engine_offer(&prefill, "req", 3, 40, in_ms(10000));
+        Plan plan;
+        plan_init(&plan, &decode, &prefill, "req", 3, 40, 0);
+        fault_arm("io.short", 1, true);
+        KvPullResult result = engine_pull(&plan);
+        fault_disarm_all();
+        if (!result.ok) fail_msg("%s", result.err.message);
+        assert_true(plan_arrived(&plan));
+        plan_done(&plan);
+        engine_wait(&prefill);
+        engine_close(&decode);
+        engine_close(&prefill);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rails_have_names),
@@ -493,6 +543,8 @@ int main(void) {
         cmocka_unit_test(a_peer_that_restarts_is_pulled_from_again_without_a_manual_step),
         cmocka_unit_test(an_agent_that_cannot_listen_says_on_what),
         cmocka_unit_test(every_failed_call_of_a_new_agent_is_an_error_and_leaks_nothing),
+        cmocka_unit_test(every_failed_call_of_a_transfer_ends_it_cleanly),
+        cmocka_unit_test(a_transfer_byte_by_byte_is_a_transfer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
