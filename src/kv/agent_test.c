@@ -86,7 +86,8 @@ static void auto_takes_shared_memory_and_says_why_when_it_cannot(void **state) {
         const char *reason;
     } cases[] = {
         {KV_RAIL_AUTO, NULL, KV_RAIL_SHM, ""},
-        {KV_RAIL_TCP, NULL, KV_RAIL_TCP, "shm: connection refused"},
+        {KV_RAIL_TCP, NULL, KV_RAIL_TCP,
+         "shm: connection refused: no engine of that id in this network namespace"},
         {KV_RAIL_AUTO, "kv.user", KV_RAIL_TCP, "shm: *the engines run as different users"},
         {KV_RAIL_AUTO, "kv.map_peer", KV_RAIL_TCP, "shm: could not map its * MiB: *"},
     };
@@ -122,9 +123,11 @@ static void a_forced_rail_that_cannot_be_used_is_an_error(void **state) {
     plan_init(&plan, &decode, &prefill, "req", 3, 64, 0);
     KvPullResult result = engine_pull(&plan);
     assert_false(result.ok);
-    assert_like(result.err.message,
-                "could not pull KV of request 'req' from engine 'engine-*' at 127.0.0.1:*: the shm "
-                "rail cannot be used, and no other may be: connection refused");
+    assert_like(
+        result.err.message,
+        "could not pull KV of request 'req' from engine 'engine-*' at 127.0.0.1:*: the shm "
+        "rail cannot be used, and no other may be: connection refused: no engine of that id "
+        "in this network namespace");
     assert_string_equal(result.err.hint,
                         "Run both engines on one host as one user, or leave the rail to auto.");
     assert_int_equal(counter_get(&kv_agent_stats(decode.agent)->failed_by_code[ERR_UNAVAILABLE]),
@@ -157,8 +160,12 @@ static void an_offer_that_is_not_there_is_told_at_once_and_why(void **state) {
             if (strcmp(what, "unknown") != 0)
                 lease = engine_offer(&prefill, what, 3, 64, in_ms(expired ? 5 : 10000));
             if (expired) assert_ended(&prefill, lease, KV_END_EXPIRED);
-            if (!strcmp(what, "released")) {
-                kv_agent_release(decode.agent, &plan.pull);
+            if (!strcmp(what, "released")) { /* who releases need not know the prompt */
+                KvPull only = {.peer_engine = prefill.id,
+                               .peer_host = "127.0.0.1",
+                               .peer_port = kv_agent_port(prefill.agent),
+                               .peer_request = what};
+                kv_agent_release(decode.agent, &only);
                 assert_ended(&prefill, lease, KV_END_RELEASED);
             }
             if (!strcmp(what, "retracted")) {
@@ -237,7 +244,8 @@ static void nobody_there_is_an_error_with_the_address(void **state) {
     assert_false(result.ok);
     assert_int_equal(result.err.code, ERR_UNAVAILABLE);
     assert_int_equal(result.rail, KV_RAIL_AUTO);
-    assert_string_equal(result.rail_reason, "shm: connection refused");
+    assert_string_equal(result.rail_reason,
+                        "shm: connection refused: no engine of that id in this network namespace");
     snprintf(want, sizeof want,
              "could not pull KV of request 'chatcmpl-1' from engine '%s' at 127.0.0.1:%d: "
              "connection refused",
@@ -267,6 +275,7 @@ static void a_pull_that_makes_no_sense_is_refused(void **state) {
         "*: remote_host and remote_port name no address",
         "*: remote_host and remote_port name no address",
         "*: remote_host and remote_port name no address",
+        "*: a prompt of 65 tokens has no 4 blocks",
     };
     for (size_t i = 0; i < COUNT_OF(messages); i++) {
         Plan plan;
@@ -277,6 +286,7 @@ static void a_pull_that_makes_no_sense_is_refused(void **state) {
         if (i == 3) plan.pull.peer_host = NULL;
         if (i == 4) plan.pull.peer_port = 0;
         if (i == 5) plan.pull.peer_port = 65536;
+        if (i == 6) plan.pull.tokens = 65;
         KvPullResult result = engine_pull(&plan);
         assert_false(result.ok);
         assert_int_equal(result.err.code, ERR_INVALID);

@@ -296,6 +296,11 @@ static void on_connected(void *user, const Err *failure) {
                           stream_peer(conn->stream));
     if (!strncmp(err.message, prefix, (size_t)length))
         memmove(err.message, err.message + length, strlen(err.message) + 1 - (size_t)length);
+    if (conn->rail->id == KV_RAIL_SHM) {
+        size_t used = strlen(err.message);
+        snprintf(err.message + used, sizeof err.message - used,
+                 ": no engine of that id in this network namespace");
+    }
     conn_fail(conn, FAIL_RAIL, &err);
 }
 

@@ -421,6 +421,11 @@ bool offers_work(KvAgent *agent) {
 
 void offer_add(KvAgent *agent, Offer *offer) {
     counter_add(&agent->stats.offers, 1);
+    if (agent->closing) {
+        agent->conf.offer_ended(offer->lease, KV_END_RETRACTED, agent->conf.user);
+        offer_free(offer);
+        return;
+    }
     offer->latest_us = offer->deadline_us + LIMIT_KV_RENEWALS * agent->conf.lease_us;
     offer->next = agent->offers;
     agent->offers = offer;

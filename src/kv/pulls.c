@@ -270,7 +270,8 @@ static bool pull_valid(const Pull *pull, Err *err) {
     if (!request || request > LIMIT_KV_NAME)
         return err_set(err, ERR_INVALID, "remote_request_id has %zu bytes, 1 to %d are possible",
                        request, LIMIT_KV_NAME);
-    if (!pull->tokens || pull->block_count != kv_blocks_for(pull->tokens))
+    bool whole = pull->tokens && pull->block_count == kv_blocks_for(pull->tokens);
+    if (!whole && !pull->release_only)
         return err_set(err, ERR_INVALID, "a prompt of %zu tokens has no %zu blocks", pull->tokens,
                        pull->block_count);
     if (!pull->host[0] || pull->port < 1 || pull->port > 65535)
