@@ -121,7 +121,7 @@ static void dispatch(Conn *conn) {
     request->headers = message_headers(in);
     request->peer = conn->peer;
     request->handler_data = NULL;
-    conn->keep = in->keep_alive && !server->draining;
+    conn->keep = in->keep_alive;
     conn->bodyless = str_eq(in->method, "HEAD");
     conn->chunked = conn->slow = conn->lost = false;
     conn->gone = conn->drained = NULL;

@@ -357,6 +357,44 @@ static void a_client_that_reads_no_replies_is_not_served_without_end(void **stat
     close_test(&t);
 }
 
+static void requests_that_wait_are_not_read_without_end(void **state) {
+    (void)state;
+    Test t;
+    open_test(&t);
+    auto_buf Buf many = {0};
+    while (many.length < 40 * MIB) buf_str(&many, "GET /big?100000 HTTP/1.1\r\n" H "\r\n");
+    for (int held = 0; held < 2; held++) { /* behind replies that do not leave, or a handler */
+        Raw *raw = raw_open(held ? "GET /hold HTTP/1.1\r\n" H "\r\n" : "");
+        stream_read(raw->stream, false);
+        stream_write(raw->stream, many.at, many.length);
+        run_for(t.loop, 100);
+        assert_true(stream_unsent(raw->stream) > 10 * MIB);
+        raw_close(raw);
+        run_for(t.loop, 10);
+    }
+    close_test(&t);
+}
+
+static void a_request_that_fills_the_buffer_still_leaves_room_to_notice_the_end(void **state) {
+    (void)state;
+    static const char head[] = "POST /hold HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n";
+    const size_t head_length = sizeof head - 1 + 2; /* five digits for %zu */
+    for (int more = -3; more <= 3; more++) { /* around the 16 KiB of a buffer */
+        Test t;
+        open_test(&t);
+        Raw *raw = raw_open("");
+        char bytes[17000] = {0};
+        size_t size = 16384 - head_length + (size_t)(more + 3) - 3;
+        snprintf(bytes, sizeof bytes, head, size);
+        stream_write(raw->stream, bytes, head_length + size);
+        WAIT_FOR(t.held);
+        assert_int_equal(t.held->body.length, size);
+        raw_close(raw);
+        WAIT_FOR(t.gones == 1);
+        close_test(&t);
+    }
+}
+
 static void a_client_that_expects_100_continue_gets_it(void **state) {
     (void)state;
     Test t;
@@ -465,7 +503,7 @@ static void over_the_limit_connections_are_refused(void **state) {
 static void slow_and_idle_connections_end(void **state) {
     (void)state;
     Test t;
-    open_with(&t, (HttpServerConf){.idle_ms = 60, .read_ms = 40});
+    open_with(&t, (HttpServerConf){.idle_ms = 200, .read_ms = 150});
     auto_free char *late = talk("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nabc");
     assert_true(str_starts(str_of(late), "HTTP/1.1 408 Request Timeout\r\n"));
     auto_free char *idle = talk("");
@@ -475,7 +513,7 @@ static void slow_and_idle_connections_end(void **state) {
     assert_null(strstr(after, "408"));
     Raw *raw = raw_open("GET /hold HTTP/1.1\r\n" H "\r\n"); /* a handler may take its time */
     WAIT_FOR(t.held);
-    run_for(t.loop, 200);
+    run_for(t.loop, 500);
     assert_false(raw->is_gone);
     HttpRequest *held = t.held;
     reply_text(held, 200, STR("at last"));
@@ -498,7 +536,8 @@ static void a_reader_that_stands_still_is_given_up(void **state) {
     raw_close(raw);
     raw = raw_open("GET /big?30000000 HTTP/1.1\r\n" H "\r\n"); /* answered, and does not leave */
     stream_read(raw->stream, false);
-    run_for(t.loop, 300);
+    WAIT_FOR(t.handled == 2);
+    run_for(t.loop, 400);
     stream_read(raw->stream, true);
     WAIT_FOR(raw->is_gone);
     assert_true(raw->in.length < 30000000);
@@ -850,6 +889,8 @@ int main(void) {
         cmocka_unit_test(a_connection_is_kept_for_further_requests),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(a_client_that_reads_no_replies_is_not_served_without_end),
+        cmocka_unit_test(requests_that_wait_are_not_read_without_end),
+        cmocka_unit_test(a_request_that_fills_the_buffer_still_leaves_room_to_notice_the_end),
         cmocka_unit_test(a_client_that_expects_100_continue_gets_it),
         cmocka_unit_test(what_cannot_be_read_is_answered_and_the_connection_ends),
         cmocka_unit_test(a_refusal_reaches_a_client_that_is_still_sending),

@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -138,9 +136,8 @@ static int await_attempt(Connect *connect, int fd) {
 
 static int try_address(Connect *made, const struct sockaddr *at, socklen_t length) {
     if (fault_hit("io.connect")) return ECONNREFUSED;
-    int fd = socket_open(at->sa_family), yes = 1;
+    int fd = socket_open(at->sa_family);
     if (fd < 0) return errno;
-    if (at->sa_family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (connect(fd, at, length) == 0) return connect_made(made->stream, fd);
     if (errno == EINPROGRESS) return await_attempt(made, fd);
     int error = errno;

@@ -59,7 +59,9 @@ bool address_numeric(const char *host, int port, Address *out); /* false: host i
 bool address_unix(const char *path, Address *out, Err *err);
 void address_text(const Address *address, char out[64]); /* "127.0.0.1:80", "[::1]:80" */
 
-/* A socket that neither blocks nor is inherited; -1 and errno. */
+/* A socket that neither blocks nor is inherited by children; -1 and errno.  TCP does not wait to
+ * fill packets, and notices after two minutes that the peer's machine is dead.  What a listener
+ * accepts inherits both. */
 int socket_open(int family);
 Stream *stream_accepted(Loop *loop, int fd, bool is_unix, const char *peer);
 

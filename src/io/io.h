@@ -51,8 +51,8 @@ void mailbox_close(Mailbox *mailbox,
  *          \--connected(failure)--> only stream_close() makes sense
  *
  * `gone` is called once, at the peer's end or a failure; close it then.  The peer's end is noticed
- * while reading is on, a failure also while something is unsent.  Writing is allowed while
- * connecting: bytes leave in order as soon as there is a connection. */
+ * while reading is on, a failure also while something is unsent, a dead machine after two minutes.
+ * Writing is allowed while connecting: bytes leave in order as soon as there is a connection. */
 typedef struct Stream Stream;
 typedef struct StreamCalls { /* copied; those that cannot happen may be NULL */
     void (*connected)(void *user,
@@ -71,7 +71,7 @@ void stream_write(Stream *stream, const void *bytes, size_t length); /* copies *
 /* One system call for all parts; only what the kernel does not take at once is copied. */
 void stream_write_parts(Stream *stream, const Str *parts, size_t count);
 /* The same without a copy: the bytes stay where they are until `done` (may be NULL), which is
- * called once for all parts.  stream_close() instead ends the loan without calling it. */
+ * called once for all parts.  `gone` for a failure and stream_close() end the loan without it. */
 void stream_write_views(Stream *stream, const Str *parts, size_t count, void (*done)(void *user),
                         void *done_user);
 void stream_write_view(Stream *stream, const void *bytes, size_t length, void (*done)(void *user),

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -178,17 +177,6 @@ static int port_of(int fd) {
     return ntohs(v4.sin_port);
 }
 
-/* Accepted sockets inherit these: nothing is to be set per connection.  A peer whose machine died
- * is noticed after 60 + 4 * 15 s. */
-static void set_options(int fd) {
-    int yes = 1, idle_s = 60, between_s = 15, probes = 4;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof between_s);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-}
-
 Listener *reserve_tcp(Loop *loop, const char *host, int port,
                       void (*accept)(Stream *stream, void *user), void *user, Err *err) {
     Address at;
@@ -201,7 +189,6 @@ Listener *reserve_tcp(Loop *loop, const char *host, int port,
         if (fd >= 0) close(fd);
         return NULL;
     }
-    set_options(fd);
     listener->port = port_of(fd);
     return listener;
 }

@@ -42,7 +42,6 @@ struct Mailbox {
     Queue batch;           /* what the loop has taken out of inbox and not handed on yet */
     Loop *loop;            /* NULL: none */
     uv_async_t uv;
-    bool closed;
     void (*receive)(void *message, void *user);
     void *user;
 };
@@ -72,7 +71,7 @@ static void on_filled(uv_async_t *uv) {
     mailbox->batch = mailbox->inbox;
     mailbox->inbox = empty;
     pthread_mutex_unlock(&mailbox->mu);
-    for (void *message; !mailbox->closed && (message = queue_take(&mailbox->batch));)
+    for (void *message; (message = queue_take(&mailbox->batch));) /* closing empties it */
         mailbox->receive(message, mailbox->user);
 }
 
@@ -131,7 +130,6 @@ static void on_closed(uv_handle_t *handle) { mailbox_drop(handle->data); }
 
 void mailbox_close(Mailbox *mailbox, void (*drop)(void *message)) {
     if (!mailbox) return;
-    mailbox->closed = true;
     queue_done(&mailbox->batch, drop); /* older than what is in the inbox */
     queue_done(&mailbox->inbox, drop);
     if (!mailbox->loop) {

@@ -176,8 +176,7 @@ static bool read_once(Stream *stream, bool *filled) {
     return stream->reading && !stream->closed;
 }
 
-/* A read that leaves room has most often taken all: the kernel is asked again only if it says so.
- */
+/* A read that leaves room has most often taken all: the kernel will say if there is more. */
 static void read_some(Stream *stream) {
     bool filled = true;
     for (int round = 0; round < ROUNDS && filled && stream->reading && !stream->closed; round++)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include "io.h"
 #include <cmocka.h>
@@ -246,6 +247,11 @@ static void an_empty_view_is_done_after_what_was_written_before(void **state) {
     assert_int_equal(t.a.done, 1);
     run_for(t.loop, 1);
     assert_int_equal(t.a.done, 2);
+    stream_write_view(t.a.stream, "abc", 3, done, &t.a);
+    stream_close(t.a.stream); /* before it could be told */
+    t.a.stream = NULL;
+    run_for(t.loop, 1);
+    assert_int_equal(t.a.done, 2);
     close_test(&t);
 }
 
@@ -255,7 +261,9 @@ static void reading_is_off_until_it_is_asked_for(void **state) {
     open_pair(&t, false);
     stream_read(t.b.stream, false);
     stream_write(t.a.stream, "abc", 3);
-    run_for(t.loop, 10);
+    int64_t cpu_us = clock_cpu_us();
+    run_for(t.loop, 100);
+    assert_in_range(clock_cpu_us() - cpu_us, 0, 50000); /* the loop sleeps meanwhile */
     assert_int_equal(t.b.length, 0);
     stream_read(t.b.stream, true);
     t.b.stop_at = 3;
@@ -301,6 +309,10 @@ static void the_peers_end_is_orderly(void **state) {
         assert_true(t.b.is_gone);
         assert_int_equal(t.b.why.code, ERR_NONE);
         assert_memory_equal(t.b.in, "last words", 10);
+        stream_read(t.b.stream, true); /* nothing more comes, and the loop sleeps */
+        int64_t cpu_us = clock_cpu_us();
+        run_for(t.loop, 100);
+        assert_in_range(clock_cpu_us() - cpu_us, 0, 50000);
         if (half) { /* we may still answer */
             t.a.stop_at = 3;
             stream_write(t.b.stream, "bye", 3);
@@ -336,10 +348,12 @@ static void a_refusal_is_read_though_writing_has_failed(void **state) {
     (void)state;
     Test t;
     open_pair(&t, false);
+    stream_read(t.a.stream, false);
     stream_read(t.b.stream, false);
     auto_free char *bytes = pattern(1 * MIB);
     stream_write(t.b.stream, "413 too large", 13);
     run_for(t.loop, 2);
+    stream_read(t.a.stream, true);
     fault_arm("io.write", 1, true);
     stream_write(t.a.stream, bytes, 1 * MIB);
     run(t.loop);
@@ -439,7 +453,8 @@ static void what_is_written_before_closing_arrives_whole(void **state) {
         stream_write(t.a.stream, "unread",
                      6); /* would reset the connection if it were just closed */
         stream_read(t.b.stream, false);
-        stream_write(t.b.stream, bytes, 1000);
+        stream_write(t.b.stream, bytes, 500);
+        stream_write_view(t.b.stream, bytes + 500, 500, done, &t.b); /* has left: told too late */
         stream_write_view(t.b.stream, bytes + 1000, size - 1000, done, &t.b);
         stream_close_when_sent(t.b.stream);
         memset(bytes, 0, size); /* the loan has ended */
@@ -454,6 +469,22 @@ static void what_is_written_before_closing_arrives_whole(void **state) {
         assert_int_equal(t.b.done + t.b.drained + t.b.is_gone, 0);
         close_test(&t);
     }
+}
+
+static void the_last_words_reach_a_peer_that_is_still_sending(void **state) {
+    (void)state;
+    Test t;
+    open_pair(&t, false);
+    auto_free char *bytes = pattern(20 * MIB);
+    stream_read(t.b.stream, false);
+    stream_write(t.a.stream, bytes, 20 * MIB);
+    run_for(t.loop, 2);
+    stream_write(t.b.stream, "413", 3);
+    stream_close_when_sent(t.b.stream); /* closing alone would reset the connection */
+    run(t.loop);
+    assert_int_equal(t.a.why.code, ERR_NONE);
+    assert_memory_equal(t.a.in, "413", 3);
+    close_test(&t);
 }
 
 static void closing_when_sent_ends_with_a_peer_that_has_gone(void **state) {
@@ -478,6 +509,20 @@ static void closing_when_sent_ends_with_a_peer_that_has_gone(void **state) {
     }
     stream_close_when_sent(NULL);
     stream_close(NULL);
+}
+
+static void closing_when_sent_does_not_wait_for_ever(void **state) {
+    (void)state;
+    Test t;
+    open_pair(&t, false);
+    stream_read(t.a.stream, false); /* neither reads nor ends */
+    auto_free char *bytes = pattern(20 * MIB);
+    stream_write(t.b.stream, bytes, 20 * MIB);
+    int64_t began = clock_mono_us();
+    stream_close_when_sent(t.b.stream);
+    while (send(stream_fd(t.a.stream), "x", 1, MSG_NOSIGNAL) == 1) run_for(t.loop, 50);
+    assert_in_range(clock_mono_us() - began, 4900000, 15000000);
+    close_test(&t);
 }
 
 /* ---- connecting ---- */
@@ -538,6 +583,31 @@ static void a_name_leads_to_whichever_address_answers(void **state) {
     while (!t.b.stream || !t.a.connected) run_for(t.loop, 1);
     assert_false(t.a.failed);
     assert_true(str_starts(str_of(stream_peer(t.a.stream)), "localhost:"));
+    close_test(&t);
+}
+
+static void block(void *user) {
+    (void)user;
+    struct timespec time = {.tv_nsec = 300000000};
+    nanosleep(&time, NULL);
+}
+
+static void blocking_accepted(Stream *stream, void *user) {
+    accepted(stream, user);
+    block(NULL);
+}
+
+static void a_connection_made_in_time_is_not_late_for_a_busy_loop(void **state) {
+    (void)state;
+    Err err = {0};
+    Test t = {.loop = loop_new()};
+    t.a.test = &t;
+    t.listener = listen_tcp(t.loop, "127.0.0.1", 0, blocking_accepted, &t, &err);
+    assert_non_null(t.listener);
+    t.a.stream = stream_connect_tcp(t.loop, "127.0.0.1", listener_port(t.listener), 250, &calls,
+                                    &t.a);
+    while (!t.b.stream || !t.a.connected) run_for(t.loop, 1);
+    assert_false(t.a.failed);
     close_test(&t);
 }
 
@@ -636,9 +706,12 @@ int main(void) {
         cmocka_unit_test(a_stream_may_be_closed_in_any_of_its_calls),
         cmocka_unit_test(a_call_of_one_stream_may_close_others),
         cmocka_unit_test(what_is_written_before_closing_arrives_whole),
+        cmocka_unit_test(the_last_words_reach_a_peer_that_is_still_sending),
         cmocka_unit_test(closing_when_sent_ends_with_a_peer_that_has_gone),
+        cmocka_unit_test(closing_when_sent_does_not_wait_for_ever),
         cmocka_unit_test(a_refused_connection_names_address_and_reason),
         cmocka_unit_test(a_name_leads_to_whichever_address_answers),
+        cmocka_unit_test(a_connection_made_in_time_is_not_late_for_a_busy_loop),
         cmocka_unit_test(a_name_that_is_not_known_is_told),
         cmocka_unit_test(connecting_takes_no_longer_than_it_may),
         cmocka_unit_test(a_descriptor_travels_with_its_byte),
