@@ -128,6 +128,7 @@ static const Flag test_flags[] = {
     {"name", FLAG_LIST, offsetof(TestConf, names), NULL, "NAME", "names", 0, 0, NULL},
     {"kv-config", FLAG_PIECES, offsetof(TestConf, config), NULL, "JSON", "an object", 0, 0, NULL},
     {"dtype", FLAG_NO_EFFECT, 0, NULL, NULL, NULL, 0, 0, NULL},
+    {"optimization-level", FLAG_NO_EFFECT, 0, NULL, NULL, NULL, 0, 0, "O"},
 };
 
 static bool parse(TestConf *conf, FlagsResult *result, Arena *arena, Err *err, const char *line) {
@@ -165,6 +166,9 @@ static void flags_are_read_in_every_spelling(void **state) {
     assert_true(!c.caching && c.config.count == 2);
     assert_string_equal(c.config.at[0], "={}");
     assert_string_equal(c.config.at[1], "a.b=1");
+    assert_true(parse(&c, &r, &arena, &err, "-O3 x"));
+    assert_true(r.positional.count == 1 && r.no_effect.count == 1);
+    assert_true(parse(&c, &r, &arena, &err, "--help=all --no-such-flag") && r.help);
     arena_done(&arena);
 }
 
@@ -182,6 +186,8 @@ static void wrong_flags_say_what_and_what_to_type(void **state) {
         {"--host --port 1", "--host needs a value", "an address"},
         {"--quiet=maybe", "--quiet cannot be 'maybe': expected true or false", "say less"},
         {"--port.x 1", "unknown flag --port", "--help"},
+        {"-q3", "unknown flag --q3", "--help"},
+        {"-no-quiet", "unknown flag --no-quiet", "--help"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         TestConf c;

@@ -137,6 +137,18 @@ static const Flag *find_letter(const Flag *flags, size_t count, const char *lett
     return NULL;
 }
 
+/* -O3: a one-letter flag with its value behind it. */
+static const Flag *find_attached(const Flag *flags, size_t count, const char *argument,
+                                 Given *given) {
+    char letter[2] = {argument[1], 0};
+    if (given->value || !argument[1] || !argument[2]) return NULL;
+    const Flag *flag = find_letter(flags, count, letter);
+    if (!flag || is_bool(flag)) return NULL;
+    given->value = argument + 2;
+    *given->path = 0;
+    return flag;
+}
+
 static void note_no_effect(FlagsResult *result, const Flag *flag) {
     for (size_t i = 0; i < result->no_effect.count; i++)
         if (result->no_effect.at[i] == flag->name) return;
@@ -165,9 +177,11 @@ static bool parse_one(const Flag *flags, size_t count, void *conf, int argc, cha
                       int *at, FlagsResult *result, Arena *arena, Err *err) {
     Given given;
     if (!take_apart(argv[*at], &given, err)) return false;
-    const Flag *flag = argv[*at][1] == '-' ? find(flags, count, given.name)
-                                           : find_letter(flags, count, given.name);
-    bool negated = !flag && (flag = find_negated(flags, count, given.name));
+    bool whole = argv[*at][1] == '-';
+    const Flag *flag = whole ? find(flags, count, given.name)
+                             : find_letter(flags, count, given.name);
+    if (!flag && !whole) flag = find_attached(flags, count, argv[*at], &given);
+    bool negated = !flag && whole && (flag = find_negated(flags, count, given.name));
     if (!flag || (*given.path && flag->kind != FLAG_PIECES && flag->kind != FLAG_NO_EFFECT))
         return unknown(flags, count, given.name, err);
     if (flag->kind == FLAG_NO_EFFECT || flag->kind == FLAG_NO_EFFECT_BOOL)
@@ -196,7 +210,8 @@ bool flags_parse(const Flag *flags, size_t count, void *conf, int argc, char *co
                  FlagsResult *result, Arena *arena, Err *err) {
     *result = (FlagsResult){0};
     for (int i = 0; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+        if (!strcmp(argv[i], "--help") || !strncmp(argv[i], "--help=", 7) ||
+            !strcmp(argv[i], "-h")) {
             result->help = true;
             return true;
         }

@@ -7,7 +7,7 @@
  *     };
  *
  * Spelled as argparse and pflag users expect: --name VALUE, --name=VALUE, '_' for '-', -s for a
- * one-letter name. A bool takes --name, --no-name, and --enable-x also --disable-x; --name=false as
+ * short name, -s3 for a one-letter name with its value. A bool takes --name, --no-name, and --enable-x also --disable-x; --name=false as
  * well.  A repeated flag: the last one counts, lists append.  Numbers of FLAG_SIZE may end in k, m,
  * g (powers of 1000) or K, M, G (of 1024). A wrong flag or value is ERR_INVALID, names flag and
  * value, and hints at the nearest known name. */
@@ -43,7 +43,7 @@ typedef struct Flag {
 typedef struct FlagsResult {
     FlagList positional;
     FlagList no_effect;   /* names of FLAG_NO_EFFECT flags that were given, each once */
-    bool help;            /* --help or -h was given: nothing else was checked */
+    bool help;            /* --help, --help=WORD or -h was given: nothing else was checked */
 } FlagsResult;
 
 /* Fills in the fallbacks, then the arguments (argv[0] is the first one, not the program).  `arena`
