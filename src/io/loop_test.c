@@ -42,7 +42,7 @@ static void timers_fire_in_the_order_of_their_times(void **state) {
     int64_t began = clock_mono_us();
     run(t.loop);
     assert_in_range(clock_mono_us() - began, 29000, 5000000);
-    assert_in_range(t.count, 4, 11);
+    assert_in_range(t.count, 2, 11); /* on a busy machine `often` is less often */
     timer_close(late);
     timer_close(soon);
     timer_close(often);
