@@ -2,7 +2,7 @@
 # make test       every unit test (T=kv/pool picks one), with ASan and UBSan
 # make e2e        the tests in test/, on the real binary and model
 # make check      all that must pass at every commit: warnings as errors, layers, style, sanitizers, fuzzers
-# make bench      see bench/README.md
+# make bench      the programs that bench/*/run measure with
 #
 # Adding a file is a no-op: sources are found by wildcard, dependencies are written by the compiler.
 # MODE = release | debug (ASan, UBSan) | tsan; each has its own folder under build/.
@@ -46,6 +46,10 @@ $(BUILD)/%_test: $(BUILD)/%_test.o $(LIBRARY)
 $(BUILD)/%_fuzz: $(BUILD)/%_fuzz.o $(BUILD)/fuzz/driver.o $(LIBRARY)
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 .PRECIOUS: $(BUILD)/%.o
+
+$(BUILD)/%_bench: $(BUILD)/%_bench.o $(LIBRARY)
+	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
+bench: build/baton $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*/*_bench.c))
 
 test:
 	@$(MAKE) --no-print-directory MODE=$(if $(filter release,$(MODE)),debug,$(MODE)) unit T=$(T)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The forward pass.  All members of the team walk through the layers together; between two phases
- * they meet. A phase either divides the rows (norms, rotations, quantising) or deals out tasks
- * (products, attention). */
+/* The forward pass: phase after phase, each shared out among the team.  A phase's tasks are some
+ * rows (norms, rotations, quantising), some tiles of a product, or some rows of one KV head
+ * (attention). */
 #include <math.h>
 #include <stdlib.h>
 
@@ -13,13 +13,23 @@ typedef struct Part { /* of a piece, within a slice */
     size_t row;        /* the first one's place in the slice */
 } Part;
 
+typedef struct Product { const Matrix *w; float *y; } Product;
+
 typedef struct Pass {
     Model *m;
     const Part *parts;
     size_t part_count, rows;
     float *hidden; /* of the slice's wanted rows */
+    /* of the phase */
+    size_t layer;
+    const float *norm;
+    bool residual; /* `normed` holds what the block before has computed, to be added to x first */
+    Activations a;
+    Product products[3];    /* that take the same activations */
+    size_t product_count, tiles, tiles_per_task;
 } Pass;
 
+#define ROWS_PER_TASK 8
 #define ATTEND_TASK_ROWS 16
 
 /* ---- scratch ---- */
@@ -65,40 +75,49 @@ void scratch_done(Model *m) {
 
 typedef struct Range { size_t begin, end; } Range;
 
-static Range my_rows(const Pass *p, unsigned me) {
-    unsigned members = team_size(p->m->team);
-    return (Range){p->rows * me / members, p->rows * (me + 1) / members};
+static Range rows_of(const Pass *p, size_t task) {
+    size_t begin = task * ROWS_PER_TASK, end = begin + ROWS_PER_TASK;
+    return (Range){begin, end < p->rows ? end : p->rows};
 }
 
-typedef struct Product { const Matrix *w; float *y; } Product;
+static void run_rows(Pass *p, TeamWork *work) {
+    team_run(p->m->team, work, p, (p->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK);
+}
 
-/* Deals out the tiles of up to three matrices that take the same activations. */
-static void multiply(const Pass *p, const Activations *x, const Product *products, size_t count) {
-    size_t tiles = 0, step, task;
-    for (size_t i = 0; i < count; i++) tiles += products[i].w->tiles;
-    step = tiles / (team_size(p->m->team) * 6) +
-           1; /* six tasks a member: none waits long for the last */
-    while ((task = team_next(p->m->team)) * step < tiles) {
-        size_t first = 0; /* tile of the matrix, among all */
-        for (size_t i = 0; i < count; first += products[i++].w->tiles) {
-            const Matrix *w = products[i].w;
-            size_t begin = task * step > first ? task * step - first : 0;
-            size_t end = (task + 1) * step > first ? (task + 1) * step - first : 0;
-            if (end > w->tiles) end = w->tiles;
-            if (begin < end) kernels->multiply(w, x, begin, end, products[i].y, w->outputs);
-        }
+static void multiply_task(void *user, unsigned me, size_t task) {
+    (void)me;
+    const Pass *p = user;
+    size_t from = task * p->tiles_per_task, to = from + p->tiles_per_task,
+           first = 0; /* among all tiles */
+    for (size_t i = 0; i < p->product_count; first += p->products[i++].w->tiles) {
+        const Matrix *w = p->products[i].w;
+        size_t begin = from > first ? from - first : 0, end = to > first ? to - first : 0;
+        if (end > w->tiles) end = w->tiles;
+        if (begin < end) kernels->multiply(w, &p->a, begin, end, p->products[i].y, w->outputs);
     }
-    team_meet(p->m->team);
 }
 
-static Activations activations(const Pass *p, const float *x, size_t inputs) {
-    Activations a;
-    activations_init(&a, p->rows, inputs, x, p->m->scratch.quantised);
-    return a;
+static void multiply(Pass *p, size_t count, const Product *products) {
+    p->product_count = count;
+    p->tiles = 0;
+    for (size_t i = 0; i < count; i++) {
+        p->products[i] = products[i];
+        p->tiles += products[i].w->tiles;
+    }
+    p->tiles_per_task =
+        p->tiles / (team_size(p->m->team) * 6) + 1; /* six tasks a member: nobody waits long */
+    team_run(p->m->team, multiply_task, p, (p->tiles + p->tiles_per_task - 1) / p->tiles_per_task);
 }
 
-static void embed(const Pass *p, Range rows) {
+static void take_activations(Pass *p, const float *x, size_t inputs) {
+    activations_init(&p->a, p->rows, inputs, x, p->m->scratch.quantised);
+}
+
+static void embed(void *user, unsigned me, size_t task) {
+    (void)me;
+    const Pass *p = user;
     const Model *m = p->m;
+    Range rows = rows_of(p, task);
     size_t half = m->shape.head_dim / 2,
            row_bytes = weight_row_bytes(m->embedding_type, m->shape.width);
     for (size_t i = 0; i < p->part_count; i++) {
@@ -120,16 +139,34 @@ static void embed(const Pass *p, Range rows) {
     }
 }
 
-/* residual: `normed` holds what the block before has computed, to be added to x first. */
-static void norm_and_quantize(const Pass *p, Range rows, const float *weight, bool residual,
-                              Activations *a) {
+static void norm_and_quantize(void *user, unsigned me, size_t task) {
+    (void)me;
+    Pass *p = user;
     const ModelShape *s = &p->m->shape;
+    Range rows = rows_of(p, task);
     for (size_t r = rows.begin; r < rows.end; r++) {
         float *x = p->m->scratch.x + r * s->width, *normed = p->m->scratch.normed + r * s->width;
-        if (residual) kernels->add(x, normed, s->width);
-        kernels->rms_norm(normed, x, weight, s->width, s->norm_epsilon);
+        if (p->residual) kernels->add(x, normed, s->width);
+        kernels->rms_norm(normed, x, p->norm, s->width, s->norm_epsilon);
     }
-    kernels->quantize(a, rows.begin, rows.end);
+    kernels->quantize(&p->a, rows.begin, rows.end);
+}
+
+static void quantize(void *user, unsigned me, size_t task) {
+    (void)me;
+    Pass *p = user;
+    Range rows = rows_of(p, task);
+    kernels->quantize(&p->a, rows.begin, rows.end);
+}
+
+static void activate_and_quantize(void *user, unsigned me, size_t task) {
+    (void)me;
+    Pass *p = user;
+    size_t n = p->m->shape.feed_forward;
+    Range rows = rows_of(p, task);
+    for (size_t r = rows.begin; r < rows.end; r++)
+        kernels->silu_multiply(p->m->scratch.gate + r * n, p->m->scratch.up + r * n, n);
+    kernels->quantize(&p->a, rows.begin, rows.end);
 }
 
 static size_t head_at(const ModelShape *s, size_t layer, size_t kv,
@@ -137,7 +174,11 @@ static size_t head_at(const ModelShape *s, size_t layer, size_t kv,
     return ((layer * 2 + kv) * s->kv_heads + head) * s->head_dim * PAGE_TOKENS * sizeof(uint16_t);
 }
 
-static void rotate_and_store(const Pass *p, Range rows, size_t layer) {
+static void rotate_and_store(void *user, unsigned me, size_t task) {
+    (void)me;
+    const Pass *p = user;
+    size_t layer = p->layer;
+    Range rows = rows_of(p, task);
     const ModelShape *s = &p->m->shape;
     const Scratch *t = &p->m->scratch;
     size_t dim = s->head_dim;
@@ -162,38 +203,44 @@ static size_t attend_tasks(const Part *part) {
     return (part->rows + ATTEND_TASK_ROWS - 1) / ATTEND_TASK_ROWS;
 }
 
-/* One task: one KV head and up to 16 rows of a part.  The last come first, for they see the most
- * tokens. */
-static void attend(const Pass *p, unsigned me, size_t layer) {
-    const ModelShape *s = &p->m->shape;
-    const Scratch *t = &p->m->scratch;
-    size_t total = 0, stride = (size_t)s->heads * s->head_dim, group = s->heads / s->kv_heads;
-    for (size_t i = 0; i < p->part_count; i++) total += attend_tasks(&p->parts[i]) * s->kv_heads;
-    for (size_t task; (task = team_next(p->m->team)) < total;) {
-        size_t index = total - 1 - task;
-        const Part *part = p->parts;
-        while (index >= attend_tasks(part) * s->kv_heads)
-            index -= attend_tasks(part++) * s->kv_heads;
-        size_t begin = index / s->kv_heads * ATTEND_TASK_ROWS, head = index % s->kv_heads;
-        size_t rows = part->rows - begin < ATTEND_TASK_ROWS ? part->rows - begin : ATTEND_TASK_ROWS;
-        size_t at = (part->row + begin) * stride + head * group * s->head_dim;
-        kernels->attend(&(AttendJob){.pages = (const uint8_t *const *)part->piece->pages,
-                                     .k_at = head_at(s, layer, 0, head),
-                                     .v_at = head_at(s, layer, 1, head),
-                                     .dim = s->head_dim,
-                                     .heads = group,
-                                     .rows = rows,
-                                     .first_token = part->piece->first_token + part->skip + begin,
-                                     .q = t->q + at,
-                                     .out = t->attended + at,
-                                     .stride = stride,
-                                     .scale = 1.0f / sqrtf((float)s->head_dim),
-                                     .scratch = t->attend[me]});
-    }
-    team_meet(p->m->team);
+static size_t attend_total(const Pass *p) {
+    size_t total = 0;
+    for (size_t i = 0; i < p->part_count; i++)
+        total += attend_tasks(&p->parts[i]) * p->m->shape.kv_heads;
+    return total;
 }
 
-static void give_hidden(const Pass *p, Range rows) {
+/* One KV head and up to 16 rows of a part.  The last rows come first, for they see the most tokens.
+ */
+static void attend(void *user, unsigned me, size_t task) {
+    const Pass *p = user;
+    const ModelShape *s = &p->m->shape;
+    const Scratch *t = &p->m->scratch;
+    size_t stride = (size_t)s->heads * s->head_dim, group = s->heads / s->kv_heads;
+    size_t index = attend_total(p) - 1 - task;
+    const Part *part = p->parts;
+    while (index >= attend_tasks(part) * s->kv_heads) index -= attend_tasks(part++) * s->kv_heads;
+    size_t begin = index / s->kv_heads * ATTEND_TASK_ROWS, head = index % s->kv_heads;
+    size_t rows = part->rows - begin < ATTEND_TASK_ROWS ? part->rows - begin : ATTEND_TASK_ROWS;
+    size_t at = (part->row + begin) * stride + head * group * s->head_dim;
+    kernels->attend(&(AttendJob){.pages = (const uint8_t *const *)part->piece->pages,
+                                 .k_at = head_at(s, p->layer, 0, head),
+                                 .v_at = head_at(s, p->layer, 1, head),
+                                 .dim = s->head_dim,
+                                 .heads = group,
+                                 .rows = rows,
+                                 .first_token = part->piece->first_token + part->skip + begin,
+                                 .q = t->q + at,
+                                 .out = t->attended + at,
+                                 .stride = stride,
+                                 .scale = 1.0f / sqrtf((float)s->head_dim),
+                                 .scratch = t->attend[me]});
+}
+
+static void give_hidden(void *user, unsigned me, size_t task) {
+    (void)me;
+    const Pass *p = user;
+    Range rows = rows_of(p, task);
     const ModelShape *s = &p->m->shape;
     const Scratch *t = &p->m->scratch;
     float *out = p->hidden;
@@ -212,39 +259,33 @@ static void give_hidden(const Pass *p, Range rows) {
     }
 }
 
-static void forward_slice(void *user, unsigned me) {
-    const Pass *p = user;
-    Model *m = p->m;
-    const ModelShape *s = &m->shape;
-    Scratch *t = &m->scratch;
-    Range rows = my_rows(p, me);
-    embed(p, rows);
-    for (size_t i = 0; i < s->layers; i++) {
-        const Layer *layer = &m->layers[i];
-        Activations a = activations(p, t->normed, s->width);
-        norm_and_quantize(p, rows, layer->attention_norm, i > 0, &a);
-        team_meet(m->team);
-        multiply(p, &a, (Product[]){{&layer->q, t->q}, {&layer->k, t->k}, {&layer->v, t->v}}, 3);
-        rotate_and_store(p, rows, i);
-        team_meet(m->team);
-        attend(p, me, i);
-        a = activations(p, t->attended, (size_t)s->heads * s->head_dim);
-        kernels->quantize(&a, rows.begin, rows.end);
-        team_meet(m->team);
-        multiply(p, &a, (Product[]){{&layer->o, t->normed}}, 1);
-        a = activations(p, t->normed, s->width);
-        norm_and_quantize(p, rows, layer->feed_forward_norm, true, &a);
-        team_meet(m->team);
-        multiply(p, &a, (Product[]){{&layer->gate, t->gate}, {&layer->up, t->up}}, 2);
-        for (size_t r = rows.begin; r < rows.end; r++)
-            kernels->silu_multiply(t->gate + r * s->feed_forward, t->up + r * s->feed_forward,
-                                   s->feed_forward);
-        a = activations(p, t->gate, s->feed_forward);
-        kernels->quantize(&a, rows.begin, rows.end);
-        team_meet(m->team);
-        multiply(p, &a, (Product[]){{&layer->down, t->normed}}, 1);
+static void run_norm(Pass *p, const float *norm, bool residual) {
+    p->norm = norm;
+    p->residual = residual;
+    take_activations(p, p->m->scratch.normed, p->m->shape.width);
+    run_rows(p, norm_and_quantize);
+}
+
+static void forward_slice(Pass *p) {
+    const ModelShape *s = &p->m->shape;
+    Scratch *t = &p->m->scratch;
+    run_rows(p, embed);
+    for (p->layer = 0; p->layer < s->layers; p->layer++) {
+        const Layer *layer = &p->m->layers[p->layer];
+        run_norm(p, layer->attention_norm, p->layer > 0);
+        multiply(p, 3, (Product[]){{&layer->q, t->q}, {&layer->k, t->k}, {&layer->v, t->v}});
+        run_rows(p, rotate_and_store);
+        team_run(p->m->team, attend, p, attend_total(p));
+        take_activations(p, t->attended, (size_t)s->heads * s->head_dim);
+        run_rows(p, quantize);
+        multiply(p, 1, (Product[]){{&layer->o, t->normed}});
+        run_norm(p, layer->feed_forward_norm, true);
+        multiply(p, 2, (Product[]){{&layer->gate, t->gate}, {&layer->up, t->up}});
+        take_activations(p, t->gate, s->feed_forward);
+        run_rows(p, activate_and_quantize);
+        multiply(p, 1, (Product[]){{&layer->down, t->normed}});
     }
-    give_hidden(p, rows);
+    run_rows(p, give_hidden);
 }
 
 /* ---- the public pass ---- */
@@ -273,7 +314,7 @@ void model_forward(Model *m, const Piece *pieces, size_t count, float *hidden) {
     for (size_t piece = 0, skip = 0; piece < count;) {
         Pass pass = {.m = m, .parts = parts, .hidden = hidden};
         pass.part_count = cut_slice(pieces, count, &piece, &skip, parts, &pass.rows);
-        team_run(m->team, forward_slice, &pass);
+        forward_slice(&pass);
         for (size_t i = 0; i < pass.part_count; i++) {
             const Part *part = &parts[i];
             size_t first = part->piece->rows - part->piece->wanted, end = part->skip + part->rows;
@@ -283,23 +324,12 @@ void model_forward(Model *m, const Piece *pieces, size_t count, float *hidden) {
     }
 }
 
-typedef struct Logits { Pass pass; const float *hidden; float *out; } Logits;
-
-static void logits_slice(void *user, unsigned me) {
-    const Logits *l = user;
-    Activations a = activations(&l->pass, l->hidden, l->pass.m->shape.width);
-    Range rows = my_rows(&l->pass, me);
-    kernels->quantize(&a, rows.begin, rows.end);
-    team_meet(l->pass.m->team);
-    multiply(&l->pass, &a, (Product[]){{&l->pass.m->head, l->out}}, 1);
-}
-
 void model_logits(Model *m, const float *hidden, size_t rows, float *logits) {
     for (size_t at = 0; at < rows; at += SLICE_ROWS) {
-        size_t n = rows - at < SLICE_ROWS ? rows - at : SLICE_ROWS;
-        Logits l = {
-            {.m = m, .rows = n}, hidden + at * m->shape.width, logits + at * m->shape.vocab};
-        team_run(m->team, logits_slice, &l);
+        Pass pass = {.m = m, .rows = rows - at < SLICE_ROWS ? rows - at : SLICE_ROWS};
+        take_activations(&pass, hidden + at * m->shape.width, m->shape.width);
+        run_rows(&pass, quantize);
+        multiply(&pass, 1, (Product[]){{&m->head, logits + at * m->shape.vocab}});
     }
 }
 

@@ -145,18 +145,18 @@ static bool plan(Loader *l, Err *err) {
     return true;
 }
 
-static void pack(void *user, unsigned me) {
+static void pack(void *user, unsigned me, size_t task) {
     (void)me;
-    Loader *l = user;
-    size_t at = 0;
-    for (size_t task; (task = team_next(l->model->team)) < l->tasks;) {
-        while (at + 1 < l->count && l->packings[at + 1].first_task <= task)
-            at++; /* tasks only grow */
-        const Packing *p = &l->packings[at];
-        size_t tile = (task - p->first_task) * TILES_PER_TASK, end = tile + TILES_PER_TASK;
-        for (; tile < end && tile < p->matrix->tiles; tile++)
-            matrix_pack_tile(p->matrix, tile, p->tensor->bytes, p->row_of);
+    const Loader *l = user;
+    size_t low = 0, high = l->count; /* the last packing that begins at or before the task */
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        *(l->packings[middle].first_task <= task ? &low : &high) = middle;
     }
+    const Packing *p = &l->packings[low];
+    size_t tile = (task - p->first_task) * TILES_PER_TASK, end = tile + TILES_PER_TASK;
+    for (; tile < end && tile < p->matrix->tiles; tile++)
+        matrix_pack_tile(p->matrix, tile, p->tensor->bytes, p->row_of);
 }
 
 static bool load_weights(Model *m, Err *err) {
@@ -170,7 +170,7 @@ static bool load_weights(Model *m, Err *err) {
             matrix->data = at;
             at += matrix->tiles * matrix->tile_bytes;
         }
-        team_run(m->team, pack, &l);
+        team_run(m->team, pack, &l, l.tasks);
         const FileMap *file = gguf_file(m->gguf);
         m->fingerprint = hash64(file->bytes, file->size, NUMERICS_VERSION);
         for (size_t i = 0; i < l.count; i++) gguf_forget(m->gguf, l.packings[i].tensor);

@@ -36,15 +36,16 @@ INLINE void multiply_rows(const size_t rows, const WeightInfo kind, const Group 
     }
 }
 
-/* What one row needs per second is more than the hardware fetches ahead on its own: 8 GB/s without, 20 with
- * (Zen 5).  The scales of the next tile are fetched beside those of this one. */
+/* What one row needs per second is more than the hardware fetches ahead on its own: 8 GB/s without,
+ * 20 with (Zen 5).  The scales of the next tile are fetched beside those of this one. */
 #define PREFETCH_BYTES 4096
 
 INLINE void prefetch_group(const WeightInfo kind, const Matrix *m, const uint8_t *tile, size_t g) {
     const uint8_t *quants = tile + g * kind.bits * 64 + PREFETCH_BYTES;
     UNROLL for (size_t i = 0; i < kind.bits; i++) __builtin_prefetch(quants + i * 64);
     const size_t scale_bytes = TILE * (kind.float_scales ? sizeof(float) : sizeof(uint16_t));
-    __builtin_prefetch(tile + m->tile_bytes + m->scales_at + g * scale_bytes * (kind.two_scales ? 2 : 1));
+    __builtin_prefetch(tile + m->tile_bytes + m->scales_at +
+                       g * scale_bytes * (kind.two_scales ? 2 : 1));
     if (kind.minimum) __builtin_prefetch(tile + m->tile_bytes + m->minima_at + g * scale_bytes);
 }
 

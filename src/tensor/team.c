@@ -9,70 +9,83 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* About 20 us: longer than any phase's end is uneven, shorter than a scheduler's time slice. */
+/* About 20 us: longer than the caller's own work between two phases, shorter than a time slice. */
 #define SPINS 2000
 #define MEMBERS_MAX 64
 
+/* The phase is one word, so that a member that slept through several of them cannot mix two up:
+ *
+ *     phase number : 24 | tasks : 20 | next task : 20
+ *
+ * Taking a task is adding 1.  What was there before says whether it was one: next < tasks.  Then
+ * the phase cannot end before the task is done, and `work` and `user` are its own. */
+#define FIELD 20
+#define FIELD_MASK (((uint64_t)1 << FIELD) - 1)
+
 struct Team {
     unsigned size;
-    void (*work)(void *user, unsigned me);
-    void *user;
-    bool ending;
+    _Atomic bool ending;
     pthread_t threads[MEMBERS_MAX];
+    TeamWork *work; /* of the phase */
+    void *user;
     /* Each on its own cache line: they are what the members contend for. */
-    _Alignas(64) _Atomic uint32_t round; /* a change starts team_run()'s work */
-    _Alignas(64) _Atomic uint32_t arrived;
-    _Alignas(64) _Atomic uint32_t meetings; /* a change ends a meeting */
-    _Alignas(64) _Atomic size_t task;
-    _Alignas(64) _Atomic uint32_t sleepers;
+    _Alignas(64) _Atomic uint64_t phase;
+    _Alignas(64) _Atomic uint32_t done;   /* tasks of the phase */
+    _Alignas(64) _Atomic uint32_t rounds; /* what idle members sleep on: changes with every phase */
+    _Alignas(64) _Atomic uint32_t idle;   /* how many of them sleep */
+    _Atomic uint32_t caller_sleeps;       /* on `done` */
 };
 
 typedef struct Member { Team *team; unsigned me; } Member;
 
-/* Waits until *word is no longer `old`: spins, then sleeps. */
-static void wait_change(Team *team, _Atomic uint32_t *word, uint32_t old) {
+static bool has_task(uint64_t phase) {
+    return (phase & FIELD_MASK) < (phase >> FIELD & FIELD_MASK);
+}
+
+static void sleep_while(_Atomic uint32_t *word, uint32_t value) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void wake_all(_Atomic uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Does tasks until there are none left to take. */
+static void help(Team *team, unsigned me) {
+    while (has_task(atomic_load_explicit(&team->phase, memory_order_relaxed))) {
+        uint64_t phase = atomic_fetch_add(&team->phase, 1);
+        if (!has_task(phase)) return;
+        team->work(team->user, me, phase & FIELD_MASK);
+        atomic_fetch_add(&team->done, 1);
+        if (me && atomic_load(&team->caller_sleeps)) wake_all(&team->done);
+    }
+}
+
+static void wait_for_phase(Team *team) {
     for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+        if (has_task(atomic_load_explicit(&team->phase, memory_order_relaxed))) return;
         __builtin_ia32_pause();
     }
-    atomic_fetch_add(&team->sleepers, 1);
-    while (atomic_load(word) == old)
-        syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
-    atomic_fetch_sub(&team->sleepers, 1);
-}
-
-static void change(Team *team, _Atomic uint32_t *word) {
-    atomic_fetch_add(word, 1);
-    if (atomic_load(&team->sleepers))
-        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-void team_meet(Team *team) {
-    uint32_t meeting = atomic_load(&team->meetings);
-    if (atomic_fetch_add(&team->arrived, 1) + 1 == team->size) {
-        atomic_store(&team->arrived, 0);
-        atomic_store(&team->task, 0);
-        change(team, &team->meetings);
-    } else {
-        wait_change(team, &team->meetings, meeting);
-    }
-}
-
-size_t team_next(Team *team) {
-    return atomic_fetch_add_explicit(&team->task, 1, memory_order_relaxed);
+    uint32_t rounds = atomic_load(&team->rounds);
+    if (has_task(atomic_load(&team->phase)) || team->ending) return;
+    atomic_fetch_add(&team->idle, 1);
+    sleep_while(&team->rounds, rounds);
+    atomic_fetch_sub(&team->idle, 1);
 }
 
 static void *member(void *argument) {
     Member m = *(Member *)argument;
     free(argument);
-    uint32_t seen = 0;
     for (;;) {
-        wait_change(m.team, &m.team->round, seen);
-        seen = atomic_load(&m.team->round);
+        wait_for_phase(m.team);
         if (m.team->ending) return NULL;
-        m.team->work(m.team->user, m.me);
-        team_meet(m.team);
+        help(m.team, m.me);
     }
+}
+
+static void call_members(Team *team) {
+    atomic_fetch_add(&team->rounds, 1);
+    if (atomic_load(&team->idle)) wake_all(&team->rounds);
 }
 
 Team *team_new(unsigned size, Err *err) {
@@ -101,18 +114,35 @@ Team *team_new(unsigned size, Err *err) {
 void team_free(Team *team) {
     if (!team) return;
     team->ending = true;
-    change(team, &team->round);
+    call_members(team);
     for (unsigned i = 1; i < team->size; i++) pthread_join(team->threads[i], NULL);
     free(team);
 }
 
 unsigned team_size(const Team *team) { return team->size; }
 
-void team_run(Team *team, void (*work)(void *user, unsigned me), void *user) {
+static void wait_for_done(Team *team, uint32_t tasks) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load(&team->done) == tasks) return;
+        __builtin_ia32_pause();
+    }
+    atomic_store(&team->caller_sleeps, 1);
+    for (uint32_t done; (done = atomic_load(&team->done)) != tasks;) sleep_while(&team->done, done);
+    atomic_store(&team->caller_sleeps, 0);
+}
+
+void team_run(Team *team, TeamWork *work, void *user, size_t tasks) {
+    assert(tasks < FIELD_MASK - MEMBERS_MAX);
+    if (team->size == 1 || tasks < 2) { /* nobody to share with, or nothing to share */
+        for (size_t task = 0; task < tasks; task++) work(user, 0, task);
+        return;
+    }
     team->work = work;
     team->user = user;
-    atomic_store(&team->task, 0);
-    if (team->size > 1) change(team, &team->round);
-    work(user, 0);
-    if (team->size > 1) team_meet(team);
+    atomic_store(&team->done, 0);
+    uint64_t number = (atomic_load(&team->phase) >> 2 * FIELD) + 1;
+    atomic_store(&team->phase, number << 2 * FIELD | (uint64_t)tasks << FIELD);
+    call_members(team);
+    help(team, 0);
+    wait_for_done(team, (uint32_t)tasks);
 }
