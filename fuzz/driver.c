@@ -100,7 +100,8 @@ static bool run_one(Fuzz *f, const uint8_t *bytes, size_t length) {
     if (length) memcpy(at_hand.bytes, bytes, length);
     memset(touched, 0, sizeof touched);
     previous_place = 0;
-    if (f->runs++ % 64 == 0) alarm(SECONDS_PER_INPUT); /* a system call, so not for every input */
+    f->runs++;
+    alarm(SECONDS_PER_INPUT);
     LLVMFuzzerTestOneInput(at_hand.bytes, length);
     free(at_hand.bytes);
     at_hand = (Input){0};

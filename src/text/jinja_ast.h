@@ -8,7 +8,7 @@
 #define BATON_TEXT_JINJA_AST_H
 
 #include "internal.h"
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 typedef enum TokenKind {
     T_END, T_DATA, T_PRINT_BEGIN, T_PRINT_END, T_BLOCK_BEGIN, T_BLOCK_END, T_NAME, T_CONST,

@@ -262,7 +262,8 @@ static Value g_strftime_now(Run *run, Args args) {
                         kind_name(bound[0]));
     auto_buf Buf format = {0};
     for (size_t i = 0; i < bound[0].text.length; i++) {
-        char c = bound[0].text.at[i], next = i + 1 < bound[0].text.length ? bound[0].text.at[i + 1] : 0;
+        char c = bound[0].text.at[i],
+             next = i + 1 < bound[0].text.length ? bound[0].text.at[i + 1] : 0;
         if (!c) return run_fail(run, ERR_INVALID, "strftime_now: embedded null character");
         if (c == '%' && next == 'f') buf_str(&format, "000000");
         bool skip = c == '%' && (next == 'f' || next == 'z' || next == 'Z');

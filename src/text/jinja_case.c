@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What Python knows about characters: classes, white space, upper and lower case. */
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 #include <utf8proc.h>
 

@@ -239,7 +239,8 @@ static Value loop_render(Run *run, const Loop *loop, Frame *around, Value iterab
     Buf text = {.limit = LIMIT_TEMPLATE_OUTPUT}, *outer = run->out;
     run->frame = frame_new(run, loop->code, around);
     run->out = &text;
-    run_loop(run, loop, iterable, (LoopState){.recursive = loop, .frame = around, .depth0 = depth0});
+    run_loop(run, loop, iterable,
+             (LoopState){.recursive = loop, .frame = around, .depth0 = depth0});
     run->out = outer;
     run->frame = outer_frame;
     run->calls--;
@@ -399,7 +400,7 @@ static bool exec_node(Run *run, const Node *node) {
     switch (node->kind) {
     case N_DATA:
         buf_append(run->out, node->text.at, node->text.length);
-        if (run->out->overflow) run_fail(run, ERR_TOO_LARGE, "the output is too long");
+        if (run->out->overflow) run_fail(run, ERR_TOO_LARGE, OUTPUT_TOO_LONG);
         return run_ok(run);
     case N_PRINT: return print(run, eval(run, node->a));
     case N_IF: return exec_if(run, node);

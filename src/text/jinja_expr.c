@@ -232,10 +232,12 @@ static Node *parse_subscript(Parser *p, Node *object) {
     } while (skip_kind(p, T_COMMA));
     expect_kind(p, T_RBRACKET, "']'");
     bool several = parts.first != parts.last;
-    for (const Node *part = parts.first; several && part; part = part->next)
-        if (part->kind == N_SLICE)
+    for (Node *part = parts.first; part; part = part->next) {
+        bool is_slice = part->kind == N_SLICE && part->a == object; /* else one within the index */
+        if (is_slice && several)
             return parse_fail(p, ERR_UNSUPPORTED, open.line, "a slice among several indices");
-    if (parts.first->kind == N_SLICE) return parts.first;
+        if (is_slice) return part;
+    }
     Node *item = node_new(p, N_ITEM, open.line);
     item->a = object;
     item->b = parts.first;
@@ -277,7 +279,8 @@ static Node *parse_args(Parser *p) {
         } else {
             ok = ok && !keyword && !star;
         }
-        if (!ok) return parse_fail(p, ERR_INVALID, line, "invalid order of the arguments of a call");
+        if (!ok)
+            return parse_fail(p, ERR_INVALID, line, "invalid order of the arguments of a call");
         arg->a = parse_expression(p);
         list_append(&args, node_done(p, arg));
         if (arg->text.length && repeats_keyword(args.first, arg))

@@ -2,7 +2,7 @@
 /* The filters that look at one value: a text, a number, or anything.  jinja_lists.c has those that
  * look at many. */
 #include "internal.h"
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -72,7 +72,8 @@ static Value f_trim(Call *c) {
 }
 
 static Value f_replace(Call *c) {
-    Value text = v_to_str(c->run, c->self), old = v_to_str(c->run, c->args[0]), with = v_to_str(c->run, c->args[1]);
+    Value text = v_to_str(c->run, c->self), old = v_to_str(c->run, c->args[0]),
+          with = v_to_str(c->run, c->args[1]);
     return str_replaced(c->run, text.text, old.text, with.text, int_or(c->run, c->args[2], -1));
 }
 
@@ -93,16 +94,18 @@ static Value f_forceescape(Call *c) {
 }
 
 static Value f_center(Call *c) {
-    return str_padded(c->run, v_to_str(c->run, c->self), int_or(c->run, c->args[0], 80), STR(" "), '^');
+    return str_padded(c->run, v_to_str(c->run, c->self), int_or(c->run, c->args[0], 80), STR(" "),
+                      '^');
 }
 
 static Value f_indent(Call *c) {
     if (c->self.kind == K_UNDEFINED) return run_fail_undefined(c->run, c->self);
     if (c->self.kind != K_STR)
         return run_fail(c->run, ERR_INVALID, "indent wants a string, not %s", kind_name(c->self));
-    Value width = c->args[0].kind == K_STR
-                      ? c->args[0]
-                      : str_padded(c->run, v_str(STR("")), int_or(c->run, c->args[0], 4), STR(" "), '<');
+    Value width =
+        c->args[0].kind == K_STR
+            ? c->args[0]
+            : str_padded(c->run, v_str(STR("")), int_or(c->run, c->args[0], 4), STR(" "), '<');
     bool first = v_true(c->run, c->args[1]), blank = v_true(c->run, c->args[2]);
     Value lines = str_lines(c->run, v_joined(c->run, c->self, v_str(STR("\n"))), false);
     Buf out = {.limit = LIMIT_TEMPLATE_OUTPUT};
@@ -118,22 +121,24 @@ static Value f_indent(Call *c) {
 }
 
 static Value f_truncate(Call *c) {
-    if (c->self.kind == K_UNDEFINED) return v_str(STR("")); /* its length is 0 */
-    if (c->self.kind != K_STR)
-        return run_fail(c->run, ERR_INVALID, "truncate wants a string, not %s", kind_name(c->self));
     int64_t length = int_or(c->run, c->args[0], 255), leeway = int_or(c->run, c->args[3], 5);
     Str end = str_or(c->run, c->args[2], STR("..."));
     int64_t end_length = (int64_t)str_count_chars(end);
     if (length < end_length || leeway < 0)
         return run_fail(c->run, ERR_INVALID, "truncate: expected length >= %lld, got %lld",
                         (long long)end_length, (long long)length);
-    if ((int64_t)str_count_chars(c->self.text) - leeway <= length) return c->self;
+    bool has_length;
+    int64_t own = v_length(c->run, c->self, &has_length);
+    if (has_length && own - leeway <= length) return c->self; /* whatever it is */
+    if (c->self.kind != K_STR)
+        return run_fail(c->run, ERR_INVALID, "truncate wants a string, not %s", kind_name(c->self));
     Str kept = {c->self.text.at, str_offset(c->self.text, (size_t)(length - end_length))};
     if (!v_true(c->run, c->args[1])) {
         const char *space = kept.length ? memrchr(kept.at, ' ', kept.length) : NULL;
         if (space) kept.length = (size_t)(space - kept.at);
     }
-    return v_add(c->run, (Value){.kind = K_STR, .markup = c->self.markup, .text = kept}, v_str(end));
+    return v_add(c->run, (Value){.kind = K_STR, .markup = c->self.markup, .text = kept},
+                 v_str(end));
 }
 
 static Value f_wordcount(Call *c) {
@@ -153,7 +158,8 @@ static void append_url(Run *run, Buf *out, Value v, bool for_query) {
     Str text = v_to_str(run, v).text;
     for (size_t i = 0; i < text.length; i++) {
         unsigned char c = (unsigned char)text.at[i];
-        bool plain = c < 0x80 && (isalnum(c) || (c && strchr("_.-~", c)) || (c == '/' && !for_query));
+        bool plain =
+            c < 0x80 && (isalnum(c) || (c && strchr("_.-~", c)) || (c == '/' && !for_query));
         if (plain || (c == ' ' && for_query)) {
             buf_char(out, plain ? (char)c : '+');
         } else {
@@ -169,7 +175,8 @@ static Value f_urlencode(Call *c) {
         return run_take(c->run, &out);
     }
     Value pair;
-    if (c->self.kind == K_DICT) c->self = (Value){.kind = K_VIEW, .sub = VIEW_ITEMS, .dict = c->self.dict};
+    if (c->self.kind == K_DICT)
+        c->self = (Value){.kind = K_VIEW, .sub = VIEW_ITEMS, .dict = c->self.dict};
     Iter *iter = iter_of(c->run, c->self);
     while (iter && iter_next(c->run, iter, &pair)) {
         List *both = list_of(c->run, pair);
@@ -185,10 +192,12 @@ static Value f_urlencode(Call *c) {
 
 static Value f_format(Call *c) {
     if (c->all.count && c->all.named)
-        return run_fail(c->run, ERR_INVALID, "format takes arguments by position or by name, not both");
+        return run_fail(c->run, ERR_INVALID,
+                        "format takes arguments by position or by name, not both");
     List *list = list_new(c->run, c->all.count);
     for (size_t i = 0; i < c->all.count; i++) list_add(c->run, list, c->all.given[i]);
-    return run_printf(c->run, v_to_str(c->run, c->self), c->all.named ? v_dict(c->all.named) : v_tuple(list));
+    return run_printf(c->run, v_to_str(c->run, c->self),
+                      c->all.named ? v_dict(c->all.named) : v_tuple(list));
 }
 
 static Value f_tojson(Call *c) {
@@ -208,7 +217,8 @@ static Value f_tojson(Call *c) {
     }
     if (style.indent) style.comma = STR(",");
     if (c->args[2].kind == K_LIST || c->args[2].kind == K_TUPLE) {
-        if (c->args[2].list->count != 2) return run_fail(c->run, ERR_INVALID, "separators are a pair");
+        if (c->args[2].list->count != 2)
+            return run_fail(c->run, ERR_INVALID, "separators are a pair");
         style.comma = str_or(c->run, c->args[2].list->items[0], style.comma);
         style.colon = str_or(c->run, c->args[2].list->items[1], style.colon);
     } else if (c->args[2].kind != K_MISSING && c->args[2].kind != K_NONE) {
@@ -226,7 +236,8 @@ static Value f_abs(Call *c) {
     if (c->self.kind == K_FLOAT) return v_real(fabs(c->self.real));
     if (c->self.kind == K_UNDEFINED) return run_fail_undefined(c->run, c->self);
     if (!is_int(c->self, &number))
-        return run_fail(c->run, ERR_INVALID, "bad operand type for abs(): '%s'", kind_name(c->self));
+        return run_fail(c->run, ERR_INVALID, "bad operand type for abs(): '%s'",
+                        kind_name(c->self));
     return number < 0 ? v_negative(c->run, v_int(number)) : v_int(number);
 }
 
@@ -298,7 +309,8 @@ static Value f_int(Call *c) {
     if (c->self.kind == K_UNDEFINED) return run_fail_undefined(c->run, c->self);
     if (base != 0 && (base < 2 || base > 36)) return otherwise;
     if (is_int(c->self, &number)) return v_int(number);
-    if (c->self.kind == K_FLOAT) return isnan(c->self.real) ? otherwise : real_to_int(c->run, c->self.real);
+    if (c->self.kind == K_FLOAT)
+        return isnan(c->self.real) ? otherwise : real_to_int(c->run, c->self.real);
     if (c->self.kind != K_STR) return otherwise;
     switch (parse_int(c->self.text, base, &number)) {
     case PARSED: return v_int(number);
@@ -329,7 +341,9 @@ static Value f_round(Call *c) {
         if (!up && !str_eq(method, "floor"))
             return run_fail(c->run, ERR_INVALID, "method must be common, ceil or floor");
         double scale = pow(10, (double)digits), scaled = real * scale;
-        return v_real((up ? ceil(scaled) : floor(scaled)) / scale);
+        if (!isfinite(scaled))
+            return run_fail(c->run, ERR_INVALID, "cannot convert float to integer");
+        return v_real(((up ? ceil(scaled) : floor(scaled)) + 0.0) / scale); /* never -0.0 */
     }
     if (digits < 0)
         return run_fail(c->run, ERR_UNSUPPORTED, "round to tens is not supported");
@@ -343,7 +357,8 @@ static Value f_round(Call *c) {
 /* --- anything --- */
 
 static Value f_default(Call *c) {
-    bool missing = c->self.kind == K_UNDEFINED || (v_true(c->run, c->args[1]) && !v_true(c->run, c->self));
+    bool missing =
+        c->self.kind == K_UNDEFINED || (v_true(c->run, c->args[1]) && !v_true(c->run, c->self));
     if (!missing) return c->self;
     return c->args[0].kind == K_MISSING ? v_str(STR("")) : c->args[0];
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Two ways in which Python puts values into a text: "%s" % x and "{}".format(x). */
 #include "internal.h"
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -20,6 +20,10 @@ typedef struct Spec {
 static void append_padded(Run *run, Buf *out, Str text, const Spec *spec, char align) {
     int64_t length = (int64_t)str_count_chars(text), pad = spec->width - length;
     if (pad < 0) pad = 0;
+    if (pad > (int64_t)LIMIT_TEMPLATE_OUTPUT) {
+        run_fail(run, ERR_TOO_LARGE, OUTPUT_TOO_LONG);
+        return;
+    }
     int64_t left = align == '<' ? 0 : align == '^' ? pad / 2 : pad;
     if (align == '=' && text.length && strchr("+- ", text.at[0])) { /* behind the sign */
         buf_char(out, text.at[0]);
@@ -176,7 +180,8 @@ static void printf_one(Printf *p, Value v, Spec *spec) {
         return;
     }
     if (spec->type == 'd' && v.kind == K_FLOAT) {
-        if (!(fabs(number) < 9e18)) run_fail(p->run, ERR_INVALID, "%%d format: not a 64-bit integer");
+        if (!(fabs(number) < 9e18))
+            run_fail(p->run, ERR_INVALID, "%%d format: not a 64-bit integer");
         else v = v_int((int64_t)number);
     } else if (strchr("xXo", spec->type) && v.kind == K_FLOAT) {
         run_fail(p->run, ERR_INVALID, "%%%c format: an integer is required, not float", spec->type);
@@ -230,9 +235,11 @@ Value run_printf(Run *run, Value format, Value args) {
         p.at = percent ? percent + 1 : p.end;
         if (percent) printf_next(&p);
     }
-    bool all_used = args.kind == K_TUPLE ? p.used == args.list->count
-                                         : p.used || args.kind == K_DICT || args.kind == K_LIST;
-    if (!all_used) run_fail(run, ERR_INVALID, "not all arguments converted during string formatting");
+    bool may_be_unused = args.kind == K_DICT || args.kind == K_LIST || args.kind == K_RANGE ||
+                         args.kind == K_UNDEFINED; /* whatever Python can subscript */
+    bool all_used = args.kind == K_TUPLE ? p.used == args.list->count : p.used || may_be_unused;
+    if (!all_used)
+        run_fail(run, ERR_INVALID, "not all arguments converted during string formatting");
     Value made = run_take(run, &out);
     made.markup = format.markup;
     return made;
@@ -303,9 +310,10 @@ static void format_value(Run *run, Buf *out, Value v, Str text) {
     }
     if (!spec.type && v.kind != K_FLOAT) spec.type = 'd';
     if (spec.type == 'n') ok = false;
-    bool fits = v.kind != K_STR && spec.type &&
-                (v.kind == K_FLOAT ? strchr("eEfFgG", spec.type) : strchr("dxXoeEfFgG", spec.type)) &&
-                !(spec.precision >= 0 && strchr("dxXo", spec.type));
+    bool fits =
+        v.kind != K_STR && spec.type &&
+        (v.kind == K_FLOAT ? strchr("eEfFgG", spec.type) : strchr("dxXoeEfFgG", spec.type)) &&
+        !(spec.precision >= 0 && strchr("dxXo", spec.type));
     if (ok && fits) {
         append_number(run, out, v, &spec);
         return;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 Iter *iter_new(Run *run, bool (*next)(Run *, Iter *, Value *), Value source) {
     Iter *iter = run_new(run, sizeof *iter);
@@ -54,6 +54,7 @@ static bool next_char(Run *run, Iter *iter, Value *item) {
     utf8_next(&next, text.at + text.length, &codepoint);
     size_t to = (size_t)(next - text.at);
     *item = part_of(iter->source, iter->at, to);
+    item->markup = false; /* so it is in Python: going through Markup gives plain characters */
     iter->at = to;
     return true;
 }

@@ -53,8 +53,8 @@ static bool here(const Lexer *l, const char *at, const char *text) {
     return (size_t)(l->end - at) >= length && !memcmp(at, text, length);
 }
 
-/* The end of a tag whose closing sign starts at `at`, perhaps with - or + before it: NULL if it does
- * not.  What belongs to it is skipped: all white space after -, one line end after a block. */
+/* The end of a tag whose closing sign starts at `at`, perhaps with - or + before it: NULL if it
+ * does not.  What belongs to it is skipped: all white space after -, one line end after a block. */
 static const char *tag_end(const Lexer *l, const char *at, const char *close) {
     bool is_print = close[0] == '}';
     char sign = at < l->end && (*at == '-' || (*at == '+' && !is_print)) ? *at : 0;
@@ -318,8 +318,8 @@ static bool lex_code(Lexer *l, const char *close) {
     for (;;) {
         skip_to(l, behind_spaces(l, l->at));
         if (l->at >= l->end)
-            return jinja_error(l->err, ERR_INVALID, l->line, "the template ends where '%s' is expected",
-                               close);
+            return jinja_error(l->err, ERR_INVALID, l->line,
+                               "the template ends where '%s' is expected", close);
         /* Inside of brackets }} closes two dicts. */
         const char *behind = l->open_count ? NULL : tag_end(l, l->at, close);
         if (behind) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The filters that look at many values: lists, dicts, whatever can be iterated. */
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 static bool given(Value v) { return v.kind != K_MISSING && v.kind != K_NONE; }
 
@@ -23,21 +23,26 @@ static Value key_of(Run *run, Value item, Key key) {
 
 typedef struct Sorted { Value key, item; } Sorted;
 
+/* How to sort: `in_lists` as if each key stood in a list, as jinja2's sort has it: then equal keys
+ * need no order, so that several None or undefined values can be sorted. */
+typedef struct Order { bool reverse, in_lists; } Order;
+
 /* Merges two runs; of equal items the one that stood first stays first, also when reversed. */
 static void merge(Run *run, const Sorted *from, Sorted *to, size_t left, size_t middle,
-                  size_t right, bool reverse) {
+                  size_t right, Order order) {
     for (size_t i = left, j = middle, at = left; at < right; at++) {
         bool take_right = i >= middle;
         if (!take_right && j < right && run_step(run, 0)) {
-            int order = reverse ? v_order(run, from[i].key, from[j].key, "<")
-                                : v_order(run, from[j].key, from[i].key, "<");
-            take_right = order == -1;
+            Value a = order.reverse ? from[i].key : from[j].key;
+            Value b = order.reverse ? from[j].key : from[i].key;
+            bool equal = order.in_lists && v_equal(run, a, b);
+            take_right = !equal && v_order(run, a, b, "<") == -1;
         }
         to[at] = take_right ? from[j++] : from[i++];
     }
 }
 
-static List *sorted(Run *run, const List *list, Value *keys, bool reverse) {
+static List *sorted(Run *run, const List *list, Value *keys, Order order) {
     size_t count = list->count;
     List *result = list_new(run, count);
     if (!run_room(run, 2 * count * sizeof(Sorted))) return result;
@@ -47,7 +52,7 @@ static List *sorted(Run *run, const List *list, Value *keys, bool reverse) {
         for (size_t left = 0; left < count; left += 2 * width) {
             size_t middle = left + width < count ? left + width : count;
             size_t right = left + 2 * width < count ? left + 2 * width : count;
-            merge(run, a, b, left, middle, right, reverse);
+            merge(run, a, b, left, middle, right, order);
         }
         Sorted *swap = a;
         a = b;
@@ -88,8 +93,8 @@ static Value f_sort(Call *c) {
     } else if (!several) {
         keys = keys_of(c->run, list, key);
     }
-    return keys && run_ok(c->run) ? v_list(sorted(c->run, list, keys, v_true(c->run, c->args[0])))
-                               : v_undefined();
+    Order order = {.reverse = v_true(c->run, c->args[0]), .in_lists = true};
+    return keys && run_ok(c->run) ? v_list(sorted(c->run, list, keys, order)) : v_undefined();
 }
 
 static Value f_dictsort(Call *c) {
@@ -103,16 +108,17 @@ static Value f_dictsort(Call *c) {
     List *items = list_of(c->run, view);
     Key key = {.path = v_int(by_value), .case_sensitive = v_true(c->run, c->args[0])};
     Value *keys = keys_of(c->run, items, key);
-    return keys && run_ok(c->run) ? v_list(sorted(c->run, items, keys, v_true(c->run, c->args[2])))
-                               : v_undefined();
+    Order order = {.reverse = v_true(c->run, c->args[2])};
+    return keys && run_ok(c->run) ? v_list(sorted(c->run, items, keys, order)) : v_undefined();
 }
 
 static Value f_groupby(Call *c) {
-    Key key = {.path = c->args[0], .case_sensitive = v_true(c->run, c->args[2]), .otherwise = c->args[1]};
+    Key key = {
+        .path = c->args[0], .case_sensitive = v_true(c->run, c->args[2]), .otherwise = c->args[1]};
     List *list = list_of(c->run, c->self), *groups = list_new(c->run, 0);
     Value *keys = keys_of(c->run, list, key), last = {0};
     if (!keys || !run_ok(c->run)) return v_undefined();
-    list = sorted(c->run, list, keys, false);
+    list = sorted(c->run, list, keys, (Order){0});
     key.case_sensitive = true; /* the name of a group is that of its first item */
     Key compare = key;
     compare.case_sensitive = v_true(c->run, c->args[2]);
@@ -216,13 +222,6 @@ static Value f_sum(Call *c) {
     return total;
 }
 
-static Value f_items(Call *c) {
-    if (c->self.kind == K_UNDEFINED) return v_iter(iter_of(c->run, c->self));
-    if (c->self.kind != K_DICT)
-        return run_fail(c->run, ERR_INVALID, "Can only get item pairs from a mapping.");
-    return v_iter(iter_of(c->run, (Value){.kind = K_VIEW, .sub = VIEW_ITEMS, .dict = c->self.dict}));
-}
-
 /* --- in portions --- */
 
 static int64_t portion(Run *run, Value v) {
@@ -271,6 +270,7 @@ typedef struct Each {
     const FilterDef *filter; /* of map */
     const TestDef *test;     /* of select and reject; NULL: is the value true? */
     bool ready, rejects;
+    const char *wrong; /* what is wrong with the arguments, if anything */
     Key key; /* path: an attribute to look at */
     Args args;
     Value name;
@@ -286,8 +286,10 @@ static Value each_of(Run *run, Value source, bool (*next)(Run *, Iter *, Value *
 
 /* At the first item: an empty or undefined source needs no filter or test of that name. */
 static bool each_start(Run *run, Iter *iter) {
+    const Each *each = iter->state;
     if (!iter->inner && v_true(run, iter->source)) iter->inner = iter_of(run, iter->source);
-    return iter->inner != NULL;
+    if (iter->inner && each->wrong) run_fail(run, ERR_INVALID, "%s", each->wrong);
+    return iter->inner != NULL && run_ok(run);
 }
 
 /* The arguments are looked at later, so they must not lie on somebody's stack. */
@@ -320,18 +322,19 @@ static bool next_mapped(Run *run, Iter *iter, Value *item) {
 static Value f_map(Call *c) {
     Each *each;
     Value made = each_of(c->run, c->self, next_mapped, &each);
-    const Value *attribute = c->all.named && !c->all.count ? dict_find(c->run, c->all.named, "attribute") : NULL;
+    bool by_name = c->all.named && !c->all.count;
+    const Value *attribute = by_name ? dict_find(c->run, c->all.named, "attribute") : NULL;
     if (attribute) {
         const Value *otherwise = dict_find(c->run, c->all.named, "default");
-        if (c->all.named->count > 1u + (otherwise != NULL))
-            return run_fail(c->run, ERR_INVALID, "map got an unexpected argument");
         each->key = (Key){.path = *attribute, .case_sensitive = true};
         if (otherwise) each->key.otherwise = *otherwise;
+        if (c->all.named->count > 1u + (otherwise != NULL))
+            each->wrong = "map got an unexpected argument";
     } else if (c->all.count) {
         each->name = c->all.given[0];
         each->args = keep_args(c->run, c->all, 1);
     } else {
-        return run_fail(c->run, ERR_INVALID, "map requires a filter argument");
+        each->wrong = "map requires a filter argument";
     }
     return made;
 }
@@ -357,11 +360,10 @@ static Value selected(Run *run, Value self, Args all, bool by_attribute, bool re
     Each *each;
     Value made = each_of(run, self, next_selected, &each);
     size_t at = by_attribute;
-    if (by_attribute && !all.count)
-        return run_fail(run, ERR_INVALID, "Missing parameter for attribute name");
     each->rejects = rejects;
     each->key = (Key){.case_sensitive = true};
-    if (by_attribute) each->key.path = all.given[0];
+    if (by_attribute && all.count) each->key.path = all.given[0];
+    if (by_attribute && !all.count) each->wrong = "missing parameter for attribute name";
     if (all.count > at) {
         each->name = all.given[at];
         each->args = keep_args(run, all, at + 1);
@@ -394,6 +396,21 @@ static Value f_unique(Call *c) {
     each->seen = dict_new(c->run);
     each->key = (Key){.path = c->args[1], .case_sensitive = v_true(c->run, c->args[0])};
     return made;
+}
+
+static bool next_pair(Run *run, Iter *iter, Value *item) {
+    Value source = iter->source;
+    if (source.kind == K_DICT)
+        source = (Value){.kind = K_VIEW, .sub = VIEW_ITEMS, .dict = source.dict};
+    else if (source.kind != K_UNDEFINED)
+        run_fail(run, ERR_INVALID, "Can only get item pairs from a mapping.");
+    if (!iter->inner && run_ok(run)) iter->inner = iter_of(run, source);
+    return iter->inner && iter_next(run, iter->inner, item);
+}
+
+static Value f_items(Call *c) {
+    Each *each;
+    return each_of(c->run, c->self, next_pair, &each);
 }
 
 extern const FilterDef list_filters[];

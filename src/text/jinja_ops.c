@@ -137,7 +137,8 @@ static Value power(Run *run, Value a, Value b) {
     int64_t base, exponent, result = 1;
     double x, y;
     if (!is_number(a, &x) || !is_number(b, &y)) return bad_operands(run, "**", a, b);
-    if (x == 0 && y < 0) return run_fail(run, ERR_INVALID, "0.0 cannot be raised to a negative power");
+    if (x == 0 && y < 0)
+        return run_fail(run, ERR_INVALID, "0.0 cannot be raised to a negative power");
     if (!is_int(a, &base) || !is_int(b, &exponent) || exponent < 0) {
         if (x < 0 && y != trunc(y))
             return run_fail(run, ERR_UNSUPPORTED, "the power is a complex number");

@@ -3,7 +3,8 @@
 
 static Node *parse_body(Parser *p, const char *const *ends);
 
-/* The rest of a tag, then statements up to one of the tags in `ends`, whose name is at hand then. */
+/* The rest of a tag, then statements up to one of the tags in `ends`, whose name is at hand then.
+ */
 static Node *parse_block(Parser *p, const char *const *ends) {
     skip_kind(p, T_COLON); /* as Python writes it */
     expect_kind(p, T_BLOCK_END, "'%}'");
@@ -21,7 +22,8 @@ static Node *parse_for(Parser *p, uint32_t line) {
     if (skip_name(p, "if")) {
         loop->test = parse_expression(p);
         Token *after = p->at;
-        p->at = p->failed ? p->at : target; /* the target again: the test has variables of its own */
+        p->at =
+            p->failed ? p->at : target; /* the target again: the test has variables of its own */
         loop->test_target = parse_target(p, "in");
         p->at = after;
     }

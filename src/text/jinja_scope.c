@@ -138,9 +138,9 @@ static void note_store(Symbols *s, uint32_t name) {
 }
 
 static Ref note_param(Symbols *s, uint32_t name) {
-    symbol_add(s, name)->stored = true;
     define(s, name, LOAD_GIVEN, (Ref){0});
-    return (Ref){.slot = symbol_known(s, name)->slot};
+    symbol_add(s, name)->stored = true;
+    return (Ref){.slot = slot_of(s, name)};
 }
 
 static void note_target(Symbols *s, const Node *target, bool as_param) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What strings can do: the methods of Python's str. */
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 static Value same_markup(Value self, Value made) {
     made.markup = self.markup;
@@ -183,8 +183,9 @@ static Value m_replace(Call *c) {
         old = v_escape(c->run, old);
         with = v_escape(c->run, with);
     }
-    return same_markup(c->self, str_replaced(c->run, c->self.text, want_str(c->run, old), want_str(c->run, with),
-                                          want_int(c->run, c->args[2], -1)));
+    return same_markup(c->self,
+                       str_replaced(c->run, c->self.text, want_str(c->run, old),
+                                    want_str(c->run, with), want_int(c->run, c->args[2], -1)));
 }
 
 /* --- into pieces --- */
@@ -385,7 +386,8 @@ static Value m_zfill(Call *c) {
     int64_t width = want_int(c->run, c->args[0], 0);
     if (width > INT64_MIN) width -= sign;
     digits = str_padded(c->run, digits, width, STR("0"), '>');
-    return sign ? same_markup(c->self, v_joined(c->run, text_of(c->self, (Str){c->self.text.at, 1}), digits))
+    return sign ? same_markup(c->self,
+                              v_joined(c->run, text_of(c->self, (Str){c->self.text.at, 1}), digits))
                 : digits;
 }
 
@@ -453,7 +455,8 @@ static Value m_istitle(Call *c) {
     for (const char *at = c->self.text.at, *end = at + c->self.text.length; at < end;) {
         uint32_t each;
         utf8_next(&at, end, &each);
-        if (is_upper_char(each) ? after_cased : is_lower_char(each) && !after_cased) return v_bool(false);
+        if (is_upper_char(each) ? after_cased : is_lower_char(each) && !after_cased)
+            return v_bool(false);
         after_cased = is_upper_char(each) || is_lower_char(each);
         any = any || after_cased;
     }

@@ -135,13 +135,13 @@ void append_repr(Run *run, Buf *out, Value v) {
                  : v.kind == K_METHOD || v.kind == K_FUNCTION ? ": call it with '()'" : "");
         break;
     }
-    if (out->overflow) run_fail(run, ERR_TOO_LARGE, "the output is too long");
+    if (out->overflow) run_fail(run, ERR_TOO_LARGE, OUTPUT_TOO_LONG);
 }
 
 void append_str(Run *run, Buf *out, Value v) {
     if (v.kind == K_STR) {
         buf_append(out, v.text.at, v.text.length);
-        if (out->overflow) run_fail(run, ERR_TOO_LARGE, "the output is too long");
+        if (out->overflow) run_fail(run, ERR_TOO_LARGE, OUTPUT_TOO_LONG);
     } else if (v.kind != K_UNDEFINED) {
         append_repr(run, out, v);
     }
@@ -286,5 +286,5 @@ void append_json(Run *run, Buf *out, Value v, const JsonStyle *style, unsigned l
         run_fail(run, ERR_INVALID, "Object of type %s is not JSON serializable", kind_name(v));
         break;
     }
-    if (out->overflow) run_fail(run, ERR_TOO_LARGE, "the output is too long");
+    if (out->overflow) run_fail(run, ERR_TOO_LARGE, OUTPUT_TOO_LONG);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "jinja_value.h"
+#include "jinja_lib.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -41,8 +41,7 @@ void *run_new(Run *run, size_t size) {
 
 Value run_take(Run *run, Buf *buf) {
     Str text = {"", 0};
-    if (buf->overflow)
-        run_fail(run, ERR_TOO_LARGE, "a text is over %zu MiB", LIMIT_TEMPLATE_OUTPUT / MIB);
+    if (buf->overflow) run_fail(run, ERR_TOO_LARGE, OUTPUT_TOO_LONG);
     if (buf->length && run_ok(run) && run_room(run, buf->length))
         text = (Str){arena_dup(&run->arena, buf->at, buf->length), buf->length};
     buf_done(buf);
@@ -299,7 +298,9 @@ Value value_of_json(Run *run, const json_t *tree) {
         value = v_list(list);
         break;
     }
-    case JSON_STRING: value = v_str((Str){json_string_value(tree), json_string_length(tree)}); break;
+    case JSON_STRING:
+        value = v_str((Str){json_string_value(tree), json_string_length(tree)});
+        break;
     case JSON_INTEGER: value = v_int(json_integer_value(tree)); break;
     case JSON_REAL: value = v_real(json_real_value(tree)); break;
     case JSON_TRUE:

@@ -35,8 +35,9 @@ static Value t_sequence(Call *c) {
 static Value t_iterable(Call *c) { return v_bool(is_iterable(c->self) || c->self.kind == K_LOOP); }
 
 static Value t_callable(Call *c) {
-    return v_bool(c->self.kind == K_FUNCTION || c->self.kind == K_METHOD || c->self.kind == K_MACRO ||
-                  c->self.kind == K_JOINER || c->self.kind == K_LOOP || c->self.kind == K_UNDEFINED);
+    return v_bool(c->self.kind == K_FUNCTION || c->self.kind == K_METHOD ||
+                  c->self.kind == K_MACRO || c->self.kind == K_JOINER || c->self.kind == K_LOOP ||
+                  c->self.kind == K_UNDEFINED);
 }
 
 static Value t_escaped(Call *c) { return v_bool(c->self.kind == K_STR && c->self.markup); }
