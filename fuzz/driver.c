@@ -4,9 +4,10 @@
  *     NAME_fuzz [--seconds N] [--runs N] [--seed N] [--max-length N] FILE|FOLDER...
  *
  * The same seed tries the same inputs in the same order.  The input at which a target dies, or
- * stays for ten seconds, is left in crash-NAME.  Objects compiled with -fsanitize-coverage=trace-pc
- * make it a search: an input that reaches something new joins the corpus in memory, and with
- * --keep FOLDER on disk.  Without, it is a plain random walk, good enough for every commit. */
+ * stays for ten seconds, is left beside the program as crash-NAME.  Objects compiled with
+ * -fsanitize-coverage=trace-pc make it a search: an input that reaches something new joins the
+ * corpus in memory, and with --keep FOLDER on disk.  Without, it is a plain random walk, good
+ * enough for every commit. */
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
@@ -44,6 +45,7 @@ static char crash_path[256];
 #define MAP_SIZE 65536
 static uint8_t touched[MAP_SIZE], seen[MAP_SIZE];
 static uintptr_t previous_place;
+static bool watched; /* somebody calls the function below */
 
 #define NOT_WATCHED __attribute__((no_sanitize("address", "undefined"), no_sanitize_coverage))
 
@@ -54,6 +56,7 @@ NOT_WATCHED void __sanitizer_cov_trace_pc(void) {
     uint8_t *hits = &touched[(mixed ^ previous_place) % MAP_SIZE];
     if (*hits < 255) ++*hits;
     previous_place = mixed >> 1;
+    watched = true;
 }
 
 /* How often an edge was taken counts in powers of two. */
@@ -98,14 +101,14 @@ static bool run_one(Fuzz *f, const uint8_t *bytes, size_t length) {
     /* A copy of exactly this size, so that a read behind it is seen. */
     at_hand = (Input){malloc(length ? length : 1), length};
     if (length) memcpy(at_hand.bytes, bytes, length);
-    memset(touched, 0, sizeof touched);
+    if (watched) memset(touched, 0, sizeof touched);
     previous_place = 0;
     f->runs++;
     alarm(SECONDS_PER_INPUT);
     LLVMFuzzerTestOneInput(at_hand.bytes, length);
     free(at_hand.bytes);
     at_hand = (Input){0};
-    return reached_something_new();
+    return watched && reached_something_new();
 }
 
 static void add(Fuzz *f, const void *bytes, size_t length) {
@@ -203,7 +206,8 @@ int main(int argc, char **argv) {
     f.name = slash ? slash + 1 : argv[0];
     Str name = str_of(f.name);
     if (name.length > 5 && str_eq((Str){name.at + name.length - 5, 5}, "_fuzz")) name.length -= 5;
-    snprintf(crash_path, sizeof crash_path, "crash-" STR_FMT, STR_ARG(name));
+    snprintf(crash_path, sizeof crash_path, "%.*scrash-" STR_FMT, (int)(f.name - argv[0]), argv[0],
+             STR_ARG(name));
     if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(on_death);
     signal(SIGALRM, on_signal);
     signal(SIGABRT, on_signal);

@@ -2,9 +2,6 @@
 /* Expressions: a node becomes a value. */
 #include "jinja_run.h"
 
-/* Nodes within nodes, over all macros under way: the stack of a thread has to hold them. */
-#define DEEP_MAX 3000
-
 static Value load(Run *run, const Node *node) {
     const Frame *frame = run->frame;
     for (uint32_t hops = node->ref.hops; hops > 0; hops--) frame = frame->parent;
@@ -227,9 +224,7 @@ static Value eval_node(Run *run, const Node *node) {
 Value eval(Run *run, const Node *node) {
     if (!run_step(run, 0)) return v_undefined();
     run->line = node->line;
-    if (run->deep >= DEEP_MAX)
-        return run_fail(run, ERR_TOO_LARGE, "macros and expressions nest too deeply");
-    run->deep++;
+    if (!run_enter(run)) return v_undefined();
     Value value = eval_node(run, node);
     run->deep--;
     return value;

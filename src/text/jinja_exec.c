@@ -50,9 +50,16 @@ static Frame *frame_new(Run *run, const Code *code, Frame *parent) {
     return frame;
 }
 
+/* An empty text to print to.  It may grow to what the one around it has left: so all that are
+ * under way stay within one limit. */
+static Buf inner_text(const Run *run) {
+    size_t left = run->out->limit - run->out->length;
+    return (Buf){.limit = left ? left : 1};
+}
+
 /* What the statements print, as a value; *ok: they came to their end. */
 static Value capture(Run *run, const Node *body, bool *ok) {
-    Buf text = {.limit = LIMIT_TEMPLATE_OUTPUT}, *outer = run->out;
+    Buf text = inner_text(run), *outer = run->out;
     run->out = &text;
     *ok = run_body(run, body);
     run->out = outer;
@@ -236,7 +243,7 @@ static Value loop_render(Run *run, const Loop *loop, Frame *around, Value iterab
                          int64_t depth0) {
     if (!enter_call(run)) return v_undefined();
     Frame *outer_frame = run->frame;
-    Buf text = {.limit = LIMIT_TEMPLATE_OUTPUT}, *outer = run->out;
+    Buf text = inner_text(run), *outer = run->out;
     run->frame = frame_new(run, loop->code, around);
     run->out = &text;
     run_loop(run, loop, iterable,
@@ -428,7 +435,10 @@ bool run_body(Run *run, const Node *body) {
     for (const Node *node = body; node; node = node->next) {
         if (!run_step(run, 0)) return false;
         run->line = node->line;
-        if (!exec_node(run, node)) return false;
+        if (!run_enter(run)) return false;
+        bool goes_on = exec_node(run, node);
+        run->deep--;
+        if (!goes_on) return false;
     }
     return true;
 }

@@ -179,13 +179,11 @@ Value str_replaced(Run *run, Str text, Str old, Str with, int64_t count) {
 
 static Value m_replace(Call *c) {
     Value old = c->args[0], with = c->args[1];
-    if (c->self.markup) {
-        old = v_escape(c->run, old);
-        with = v_escape(c->run, with);
-    }
-    return same_markup(c->self,
-                       str_replaced(c->run, c->self.text, want_str(c->run, old),
-                                    want_str(c->run, with), want_int(c->run, c->args[2], -1)));
+    if (c->self.markup && old.kind == K_STR) old = v_escape(c->run, old);
+    if (c->self.markup && with.kind == K_STR) with = v_escape(c->run, with);
+    Str from = want_str(c->run, old), to = want_str(c->run, with);
+    int64_t count = want_int(c->run, c->args[2], -1);
+    return same_markup(c->self, str_replaced(c->run, c->self.text, from, to, count));
 }
 
 /* --- into pieces --- */

@@ -130,6 +130,7 @@ static inline bool run_step(Run *run, size_t bytes) {
     return run->steps <= LIMIT_TEMPLATE_STEPS ? run_ok(run) : run_out_of_steps(run);
 }
 void *run_new(Run *run, size_t size);      /* zeroed; small, or run_room() said that it fits */
+bool run_enter(Run *run); /* one node deeper, until run->deep-- */
 bool run_room(Run *run, size_t size);      /* false: over the memory limit, and failed */
 #define OUTPUT_TOO_LONG "a text is over %zu MiB", LIMIT_TEMPLATE_OUTPUT / MIB /* for run_fail() */
 Value run_take(Run *run, Buf *buf);        /* its text as a value; the Buf is empty again */
