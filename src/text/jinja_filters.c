@@ -397,6 +397,14 @@ static const FilterDef filters[] = {
     {"upper", "", f_upper},
     {"urlencode", "", f_urlencode},
     {"wordcount", "", f_wordcount},
+    /* there in jinja2, for pages in HTML, but not here: an error where they are used */
+    {"filesizeformat", "*", NULL},
+    {"pprint", "*", NULL},
+    {"random", "*", NULL},
+    {"striptags", "*", NULL},
+    {"urlize", "*", NULL},
+    {"wordwrap", "*", NULL},
+    {"xmlattr", "*", NULL},
     {0},
 };
 
@@ -410,6 +418,8 @@ const FilterDef *filter_named(Str name) {
 
 Value call_filter(Run *run, const FilterDef *filter, Value operand, Args args) {
     Call call = {.run = run, .self = operand, .all = args};
+    if (!filter->call)
+        return run_fail(run, ERR_UNSUPPORTED, "filter '%s' is not supported", filter->name);
     if (!run_step(run, 0) || !args_bind(run, filter->name, filter->params, args, call.args))
         return v_undefined();
     return filter->call(&call);

@@ -23,8 +23,8 @@ Template *template_parse(Str text, Err *err) MUST_CHECK; /* "chat template line 
 void template_free(Template *template);
 
 /* vars: a JSON object whose members are the template's variables (messages, tools,
- * add_generation_prompt, ...), its text UTF-8. now: Unix seconds for strftime_now, which gives local
- * time.  The text is appended to out, on success only.  raise_exception() in the template:
+ * add_generation_prompt, ...), its text UTF-8. now: Unix seconds for strftime_now, which gives
+ * local time.  The text is appended to out, on success only.  raise_exception() in the template:
  * ERR_INVALID with its text alone. */
 bool template_render(const Template *template, const json_t *vars, int64_t now, Buf *out,
                      Err *err) MUST_CHECK;

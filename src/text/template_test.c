@@ -155,6 +155,8 @@ static void what_is_not_done_here_is_an_error_not_an_empty_string(void **state) 
          ERR_UNSUPPORTED},
         {"{% include 'x' %}",
          "chat template line 1: tag 'include' is not supported in chat templates", ERR_UNSUPPORTED},
+        {"{{ 'a'|urlize }}", "chat template line 1: filter 'urlize' is not supported",
+         ERR_UNSUPPORTED},
         {"{{ lipsum() }}", "chat template line 1: lipsum() is not supported", ERR_UNSUPPORTED},
         {"{{ (-8) ** 0.5 }}", "chat template line 1: the power is a complex number",
          ERR_UNSUPPORTED},
