@@ -41,16 +41,56 @@ bool is_printable_char(uint32_t c) {
     return k != UTF8PROC_CATEGORY_CN && k < UTF8PROC_CATEGORY_ZS;
 }
 
+/* Letters and signs that count as upper or lower case although their category does not say so
+ * (PropList.txt of Unicode: Other_Lowercase, Other_Uppercase). */
+typedef struct CharRange { uint32_t from, to; } CharRange;
+static const CharRange more_lower[] = {
+    {0xaa, 0xaa},       {0xba, 0xba},       {0x2b0, 0x2b8},     {0x2c0, 0x2c1},
+    {0x2e0, 0x2e4},     {0x345, 0x345},     {0x37a, 0x37a},     {0x1d2c, 0x1d6a},
+    {0x1d78, 0x1d78},   {0x1d9b, 0x1dbf},   {0x2071, 0x2071},   {0x207f, 0x207f},
+    {0x2090, 0x209c},   {0x2170, 0x217f},   {0x24d0, 0x24e9},   {0x2c7c, 0x2c7d},
+    {0xa69c, 0xa69d},   {0xa770, 0xa770},   {0xa7f8, 0xa7f9},   {0xab5c, 0xab5f},
+    {0x10780, 0x10780}, {0x10783, 0x10785}, {0x10787, 0x107b0}, {0x107b2, 0x107ba},
+};
+static const CharRange more_upper[] = {
+    {0x2160, 0x216f},   {0x24b6, 0x24cf},   {0x1f130, 0x1f149},
+    {0x1f150, 0x1f169}, {0x1f170, 0x1f189},
+};
+
+static const CharRange more_digits[] = {
+    /* raised, lowered, circled and the like (Numeric_Type=Digit) */
+    {0xb2, 0xb3},       {0xb9, 0xb9},       {0x1369, 0x1371},   {0x19da, 0x19da},
+    {0x2070, 0x2070},   {0x2074, 0x2079},   {0x2080, 0x2089},   {0x2460, 0x2468},
+    {0x2474, 0x247c},   {0x2488, 0x2490},   {0x24ea, 0x24ea},   {0x24f5, 0x24fd},
+    {0x24ff, 0x24ff},   {0x2776, 0x277e},   {0x2780, 0x2788},   {0x278a, 0x2792},
+    {0x10a40, 0x10a43}, {0x10e60, 0x10e68}, {0x11052, 0x1105a}, {0x1f100, 0x1f10a},
+};
+
+static bool is_among(uint32_t c, const CharRange *ranges, size_t count) {
+    size_t i = 0;
+    while (i < count && c > ranges[i].to) i++;
+    return i < count && c >= ranges[i].from;
+}
+
 bool is_upper_char(uint32_t c) {
-    return c < 0x80 ? c >= 'A' && c <= 'Z'
-                    : category(c) == UTF8PROC_CATEGORY_LU || category(c) == UTF8PROC_CATEGORY_LT;
+    if (c < 0x80) return c >= 'A' && c <= 'Z';
+    return category(c) == UTF8PROC_CATEGORY_LU || is_among(c, more_upper, COUNT_OF(more_upper));
 }
 
 bool is_lower_char(uint32_t c) {
-    return c < 0x80 ? c >= 'a' && c <= 'z' : category(c) == UTF8PROC_CATEGORY_LL;
+    if (c < 0x80) return c >= 'a' && c <= 'z';
+    return category(c) == UTF8PROC_CATEGORY_LL || is_among(c, more_lower, COUNT_OF(more_lower));
 }
 
-static bool is_cased(uint32_t c) { return is_upper_char(c) || is_lower_char(c); }
+bool is_digit_char(uint32_t c) {
+    return is_decimal_char(c) || is_among(c, more_digits, COUNT_OF(more_digits));
+}
+
+bool is_title_char(uint32_t c) { return c >= 0x80 && category(c) == UTF8PROC_CATEGORY_LT; }
+
+static bool is_cased(uint32_t c) {
+    return is_upper_char(c) || is_lower_char(c) || is_title_char(c);
+}
 
 /* Does it not count when we look for the letters around a character? */
 static bool is_case_ignorable(uint32_t c) {
@@ -176,7 +216,7 @@ Value str_cased(Run *run, Value text, CaseTo to) {
         utf8_next(&at, end, &c);
         bool title = (to == CASE_TITLE && !after_cased) || (to == CASE_CAPITALIZE && first);
         bool upper = to == CASE_UPPER || (to == CASE_SWAP && is_lower_char(c));
-        bool kept = to == CASE_SWAP && !is_cased(c);
+        bool kept = to == CASE_SWAP && !is_upper_char(c);
         if (title) {
             append_title(&out, c);
         } else if (upper) {

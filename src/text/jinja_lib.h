@@ -51,10 +51,12 @@ bool is_space_char(uint32_t codepoint);
 bool is_line_end(uint32_t codepoint);
 bool is_letter_char(uint32_t codepoint);
 bool is_decimal_char(uint32_t codepoint);
+bool is_digit_char(uint32_t codepoint); /* also raised, lowered and circled ones */
 bool is_numeric_char(uint32_t codepoint);
 bool is_word_char(uint32_t codepoint); /* letter, number or _ */
 bool is_upper_char(uint32_t codepoint);
 bool is_lower_char(uint32_t codepoint);
+bool is_title_char(uint32_t codepoint); /* one of the few that are a capital and a small letter */
 bool is_printable_char(uint32_t codepoint);
 Str str_strip(Str text, const Str *chars, bool left, bool right); /* chars NULL: white space */
 size_t str_count_chars(Str text);

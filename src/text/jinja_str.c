@@ -404,13 +404,6 @@ static bool all_are(Str text, bool (*is)(uint32_t)) {
 
 static bool is_alnum(uint32_t c) { return is_letter_char(c) || is_numeric_char(c); }
 
-static bool is_digit_char(uint32_t c) { /* also raised, lowered and circled ones */
-    return is_decimal_char(c) || c == 0xb2 || c == 0xb3 || c == 0xb9 || c == 0x2070 ||
-           (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089) ||
-           (c >= 0x2460 && c <= 0x2468) || (c >= 0x2474 && c <= 0x247c) ||
-           (c >= 0x2488 && c <= 0x2490);
-}
-
 static bool is_ascii(uint32_t c) { return c < 0x80; }
 
 static Value m_isalpha(Call *c) { return v_bool(all_are(c->self.text, is_letter_char)); }
@@ -438,7 +431,7 @@ bool str_is_case(Str text, bool upper) {
     for (const char *at = text.at, *end = at + text.length; at < end;) {
         uint32_t c;
         utf8_next(&at, end, &c);
-        if (upper ? is_lower_char(c) : is_upper_char(c)) return false;
+        if ((upper ? is_lower_char(c) : is_upper_char(c)) || is_title_char(c)) return false;
         any = any || (upper ? is_upper_char(c) : is_lower_char(c));
     }
     return any;
@@ -450,12 +443,13 @@ static Value m_islower(Call *c) { return v_bool(str_is_case(c->self.text, false)
 
 static Value m_istitle(Call *c) {
     bool any = false, after_cased = false;
-    for (const char *at = c->self.text.at, *end = at + c->self.text.length; at < end;) {
+    Str text = c->self.text;
+    for (const char *at = text.at, *end = at + text.length; at < end;) {
         uint32_t each;
         utf8_next(&at, end, &each);
-        if (is_upper_char(each) ? after_cased : is_lower_char(each) && !after_cased)
-            return v_bool(false);
-        after_cased = is_upper_char(each) || is_lower_char(each);
+        bool starts = is_upper_char(each) || is_title_char(each), goes_on = is_lower_char(each);
+        if (starts ? after_cased : goes_on && !after_cased) return v_bool(false);
+        after_cased = starts || goes_on;
         any = any || after_cased;
     }
     return v_bool(any);
