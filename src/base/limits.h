@@ -61,6 +61,10 @@
 #define LIMIT_KV_PROMPT ((size_t)1 << 20) /* tokens of one offer */
 
 /* route */
-#define LIMIT_OBJECTS 4096             /* manifests in one folder */
+#define LIMIT_OBJECTS 4096             /* manifests in one folder, objects of one kind */
+#define LIMIT_PREFIXES 50000           /* prompt beginnings remembered of one pod */
+#define LIMIT_ROUTE_EVENT (4 * MIB)    /* one event of a stream that is passed on */
+#define LIMIT_SERIES 8192              /* time series of the router's metrics */
+#define LIMIT_REQUEST_ID 128           /* bytes of an X-Request-Id that is taken over */
 
 #endif
