@@ -19,7 +19,7 @@ CFLAGS_release := -O2 -g -DNDEBUG
 CFLAGS_debug   := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # c17, not gnu17: GCC must not fuse a*b+c on its own (doc/decisions.md, "the same bits").
-CFLAGS  := -std=c17 -D_GNU_SOURCE -Isrc $(WARN) $(WERROR) $(CFLAGS_$(MODE)) -fno-math-errno -MMD -MP
+CFLAGS  := -std=c17 -fno-var-tracking-assignments -D_GNU_SOURCE -Isrc $(WARN) $(WERROR) $(CFLAGS_$(MODE)) -fno-math-errno -MMD -MP
 # The kernels' inner loops want the scheduler and the vectoriser.
 $(BUILD)/src/tensor/%.o: CFLAGS += -O3
 

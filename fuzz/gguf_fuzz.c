@@ -34,10 +34,10 @@ static void read_key(const Gguf *gguf, const char *key) {
 
 static void read_tensor(const Gguf *gguf, const GgufTensor *t) {
     const FileMap *file = gguf_file(gguf);
-    const GgmlTypeInfo *info = ggml_type_info(t->type);
+    const WeightInfo *info = weight_info(t->type);
     if (!info || !t->size || t->bytes < file->bytes ||
         t->size > (size_t)(file->bytes + file->size - t->bytes) ||
-        t->elements / info->block_elements * info->block_bytes != t->size)
+        t->elements / info->block * info->bytes != t->size)
         abort();
     sum += t->bytes[0] + t->bytes[t->size - 1];
     auto_free char *name = mem_dup_bytes(t->name.at, t->name.length);

@@ -11,33 +11,14 @@
     "The file is damaged or incomplete. Download it again and compare the output of sha256sum "   \
     "with what the source of the file gives."
 
-/* Every type that files carry.  The ones without a size are named in errors and otherwise refused.
- */
-static const GgmlTypeInfo types[] = {
-    [GGML_F32]  = {"F32", 1, 4},
-    [GGML_F16]  = {"F16", 1, 2},
-    [GGML_Q4_0] = {"Q4_0", 32, 18},
-    [GGML_Q4_1] = {"Q4_1", 32, 20},
-    [GGML_Q5_0] = {"Q5_0", 32, 22},
-    [GGML_Q5_1] = {"Q5_1", 32, 24},
-    [GGML_Q8_0] = {"Q8_0", 32, 34},
-    [GGML_Q4_K] = {"Q4_K", 256, 144},
-    [GGML_Q5_K] = {"Q5_K", 256, 176},
-    [GGML_Q6_K] = {"Q6_K", 256, 210},
-    [GGML_BF16] = {"BF16", 1, 2},
-    [4]  = {.name = "Q4_2"},    [5]  = {.name = "Q4_3"},    [9]  = {.name = "Q8_1"},
-    [10] = {.name = "Q2_K"},    [11] = {.name = "Q3_K"},    [15] = {.name = "Q8_K"},
-    [16] = {.name = "IQ2_XXS"}, [17] = {.name = "IQ2_XS"},  [18] = {.name = "IQ3_XXS"},
-    [19] = {.name = "IQ1_S"},   [20] = {.name = "IQ4_NL"},  [21] = {.name = "IQ3_S"},
-    [22] = {.name = "IQ2_S"},   [23] = {.name = "IQ4_XS"},  [24] = {.name = "I8"},
-    [25] = {.name = "I16"},     [26] = {.name = "I32"},     [27] = {.name = "I64"},
-    [28] = {.name = "F64"},     [29] = {.name = "IQ1_M"},   [34] = {.name = "TQ1_0"},
-    [35] = {.name = "TQ2_0"},   [39] = {.name = "MXFP4"},   [40] = {.name = "NVFP4"},
+/* Types that files carry and that are refused here, by name. */
+static const char *const other_types[] = {
+    [4] = "Q4_2",     [5] = "Q4_3",     [9] = "Q8_1",     [10] = "Q2_K",   [11] = "Q3_K",
+    [15] = "Q8_K",    [16] = "IQ2_XXS", [17] = "IQ2_XS",  [18] = "IQ3_XXS", [19] = "IQ1_S",
+    [20] = "IQ4_NL",  [21] = "IQ3_S",   [22] = "IQ2_S",   [23] = "IQ4_XS", [24] = "I8",
+    [25] = "I16",     [26] = "I32",     [27] = "I64",     [28] = "F64",    [29] = "IQ1_M",
+    [34] = "TQ1_0",   [35] = "TQ2_0",   [39] = "MXFP4",   [40] = "NVFP4",
 };
-
-const GgmlTypeInfo *ggml_type_info(uint32_t type) {
-    return type < COUNT_OF(types) && types[type].block_bytes ? &types[type] : NULL;
-}
 
 static const uint8_t value_sizes[GGUF_TYPES] = {
     [GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2, [GGUF_I16] = 2,  [GGUF_U32] = 4, [GGUF_I32] = 4,
@@ -227,13 +208,13 @@ static bool measure_tensor(Reader *r, GgufTensor *tensor, size_t begin) {
                            "%s: its dimensions at byte %zu multiply to over 2^64", r->subject,
                            begin);
     }
-    const GgmlTypeInfo *info = &types[tensor->type];
-    if (tensor->dims[0] % info->block_elements)
+    const WeightInfo *info = weight_info(tensor->type);
+    if (tensor->dims[0] % info->block)
         return err_set(r->err, ERR_DAMAGED,
                        "%s: its rows of %" PRIu64
                        " elements are no whole number of %s's blocks of %u",
-                       r->subject, tensor->dims[0], info->name, info->block_elements);
-    if (__builtin_mul_overflow(tensor->elements / info->block_elements, info->block_bytes,
+                       r->subject, tensor->dims[0], info->name, info->block);
+    if (__builtin_mul_overflow(tensor->elements / info->block, info->bytes,
                                &tensor->size))
         return err_set(r->err, ERR_DAMAGED, "%s: its dimensions at byte %zu give over 2^64 bytes",
                        r->subject, begin);
@@ -252,17 +233,17 @@ static bool read_tensor(Reader *r, GgufTensor *tensor, uint64_t *offset) {
         if (!take_u64(r, "dimensions", &tensor->dims[i])) return false;
     uint32_t type;
     if (!take_u32(r, "type", &type)) return false;
-    if (!ggml_type_info(type)) {
-        if (type >= COUNT_OF(types) || !types[type].name)
+    if (!weight_info(type)) {
+        if (type >= COUNT_OF(other_types) || !other_types[type])
             return err_set(r->err, ERR_DAMAGED, "%s: its type at byte %zu is %u, which is no type",
                            r->subject, r->at - 4, type);
         err_set(r->err, ERR_UNSUPPORTED, "%s has type %s, which is not supported", r->subject,
-                types[type].name);
+                other_types[type]);
         return err_hint(r->err,
                         "Take a file of the same model in Q4_0, Q4_1, Q8_0, Q4_K_M, Q5_K_M, "
                         "Q6_K, F16 or BF16.");
     }
-    tensor->type = (GgmlType)type;
+    tensor->type = (WeightType)type;
     return take_u64(r, "offset", offset) && measure_tensor(r, tensor, begin);
 }
 

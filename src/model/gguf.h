@@ -7,41 +7,19 @@
  * Invariants, once gguf_open() has returned a Gguf
  *   1. every string, array and tensor lies inside the file
  *   2. keys and tensor names are unique, UTF-8, without a 0
- *   3. tensors are aligned, share no byte, and are of a type that ggml_type_info() knows
+ *   3. tensors are aligned, share no byte, and are of a type that weight_info() knows
  * Owner: the Gguf owns the mapping; every Str, array and tensor is a view, valid until
  * gguf_close(). Thread: nothing changes after opening, so any thread may read. */
 #ifndef BATON_MODEL_GGUF_H
 #define BATON_MODEL_GGUF_H
 
-#include "base/base.h"
+#include "tensor/tensor.h"
 
 typedef struct Gguf Gguf;
 
-typedef enum GgmlType { /* the numbers in the file */
-    GGML_F32 = 0,
-    GGML_F16 = 1,
-    GGML_Q4_0 = 2,
-    GGML_Q4_1 = 3,
-    GGML_Q5_0 = 6,
-    GGML_Q5_1 = 7,
-    GGML_Q8_0 = 8,
-    GGML_Q4_K = 12,
-    GGML_Q5_K = 13,
-    GGML_Q6_K = 14,
-    GGML_BF16 = 30,
-} GgmlType;
-
-typedef struct GgmlTypeInfo {
-    const char *name;
-    uint32_t block_elements; /* a row is a whole number of blocks */
-    uint32_t block_bytes;
-} GgmlTypeInfo;
-
-const GgmlTypeInfo *ggml_type_info(uint32_t type); /* NULL for a type without support here */
-
 typedef struct GgufTensor {
     Str name;
-    GgmlType type;
+    WeightType type;
     uint32_t dim_count; /* 1 to 4 */
     uint64_t dims[4];   /* dims[0] is the length of a row; unused ones are 1 */
     uint64_t elements;

@@ -34,8 +34,8 @@ static Buf small_file(void) {
     put_u32(&w.keys, 0x3f800000);
     float f32[6] = {1, 2, 3, 4, 5, 6};
     uint8_t q4_1[40] = {7};
-    put_tensor(&w, "norm", 2, shape_2x3, GGML_F32, f32, sizeof f32);
-    put_tensor(&w, "blk.0.ffn", 1, shape_64, GGML_Q4_1, q4_1, sizeof q4_1);
+    put_tensor(&w, "norm", 2, shape_2x3, WEIGHT_F32, f32, sizeof f32);
+    put_tensor(&w, "blk.0.ffn", 1, shape_64, WEIGHT_Q4_1, q4_1, sizeof q4_1);
     return put_end(&w);
 }
 
@@ -191,7 +191,7 @@ static void tensors_are_found_with_their_shape(void **state) {
     assert_int_equal(gguf_tensor_count(g), 2);
     const GgufTensor *t = gguf_tensor_find(g, "norm");
     assert_ptr_equal(t, gguf_tensor_at(g, 0));
-    assert_int_equal(t->type, GGML_F32);
+    assert_int_equal(t->type, WEIGHT_F32);
     assert_int_equal(t->elements, 6);
     assert_int_equal(t->size, 24);
     assert_int_equal(((const uint8_t *)file.at - t->bytes) % 32, 0);
@@ -224,13 +224,13 @@ static void every_type_has_its_block(void **state) {
                  {8, 32, 34, "Q8_0"},    {12, 256, 144, "Q4_K"}, {13, 256, 176, "Q5_K"},
                  {14, 256, 210, "Q6_K"}, {30, 1, 2, "BF16"}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        const GgmlTypeInfo *info = ggml_type_info(cases[i].type);
+        const WeightInfo *info = weight_info(cases[i].type);
         assert_string_equal(info->name, cases[i].name);
-        assert_int_equal(info->block_elements, cases[i].elements);
-        assert_int_equal(info->block_bytes, cases[i].bytes);
+        assert_int_equal(info->block, cases[i].elements);
+        assert_int_equal(info->bytes, cases[i].bytes);
     }
-    assert_null(ggml_type_info(10));
-    assert_null(ggml_type_info(1000));
+    assert_null(weight_info(10));
+    assert_null(weight_info(1000));
 }
 
 static void a_file_cut_anywhere_is_an_error_with_a_byte(void **state) {
@@ -466,7 +466,7 @@ static void wrong_tensors_are_errors_with_the_name_and_the_byte(void **state) {
         {"t",
          2,
          {33, 32},
-         GGML_Q4_0,
+         WEIGHT_Q4_0,
          0,
          ERR_DAMAGED,
          "tensor 't': its rows of 33 elements are no whole number of Q4_0's blocks of 32"},
@@ -538,8 +538,8 @@ static void another_alignment_is_followed(void **state) {
     (void)state;
     GgufWriter w = {.alignment = 256};
     put_key_u32(&w, "general.alignment", 256);
-    put_tensor(&w, "a", 1, shape_4, GGML_F32, "abcdefghijklmnop", 16);
-    put_tensor(&w, "b", 1, shape_4, GGML_F32, "qrstuvwxyzabcdef", 16);
+    put_tensor(&w, "a", 1, shape_4, WEIGHT_F32, "abcdefghijklmnop", 16);
+    put_tensor(&w, "b", 1, shape_4, WEIGHT_F32, "qrstuvwxyzabcdef", 16);
     auto_buf Buf file = put_end(&w);
     Err err = {0};
     Gguf *g = gguf_view((uint8_t *)file.at, file.length, &err);
@@ -576,7 +576,7 @@ static void the_real_model_is_read(void **state) {
     assert_int_equal(gguf_tensor_count(g), 272);
     const GgufTensor *t = gguf_tensor(g, "token_embd.weight", 2, (uint64_t[]){576, 49152}, &err);
     assert_non_null(t);
-    assert_int_equal(t->type, GGML_Q8_0);
+    assert_int_equal(t->type, WEIGHT_Q8_0);
     assert_int_equal(t->size, 30081024);
     uint64_t before = hash64(t->bytes, t->size, 0);
     gguf_forget(g, t);

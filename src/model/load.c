@@ -21,7 +21,8 @@ typedef struct Loader {
     Model *model;
     Packing *packings;
     size_t count, capacity, tasks;
-    size_t tensors_used;
+    const GgufTensor **used;
+    size_t used_count, used_capacity;
     uint32_t *q_rows, *k_rows; /* the order of rows that makes rotary pairs halves */
 } Loader;
 
@@ -31,33 +32,32 @@ static const GgufTensor *find(Loader *l, const char *name, uint32_t dims, uint64
                               uint64_t outputs, Err *err) {
     const GgufTensor *tensor =
         gguf_tensor(l->model->gguf, name, dims, (uint64_t[]){inputs, outputs}, err);
-    if (tensor) l->tensors_used++;
+    if (tensor) {
+        mem_reserve(l->used, l->used_capacity, l->used_count + 1);
+        l->used[l->used_count++] = tensor;
+    }
     return tensor;
 }
 
 static const float *load_norm(Loader *l, const char *name, Err *err) {
     const GgufTensor *tensor = find(l, name, 1, l->model->shape.width, 1, err);
     if (!tensor) return NULL;
-    if (tensor->type != GGML_F32) {
+    if (tensor->type != WEIGHT_F32) {
         err_set(err, ERR_UNSUPPORTED, "tensor '%s' has type %s, expected F32", name,
-                ggml_type_info(tensor->type)->name);
+                weight_info(tensor->type)->name);
         return NULL;
     }
     return (const float *)(const void *)tensor->bytes;
 }
 
-static bool plan_matrix(Loader *l, Matrix *matrix, const GgufTensor *tensor, const uint32_t *row_of,
-                        Err *err) {
+static void plan_matrix(Loader *l, Matrix *matrix, const GgufTensor *tensor,
+                        const uint32_t *row_of) {
     const WeightInfo *info = weight_info(tensor->type);
-    if (!info)
-        return err_set(err, ERR_UNSUPPORTED, "tensor '" STR_FMT "' has a type without a kernel",
-                       STR_ARG(tensor->name));
     matrix_init(matrix, info, tensor->dims[1], tensor->dims[0], NULL);
     mem_reserve(l->packings, l->capacity, l->count + 1);
     l->packings[l->count++] = (Packing){matrix, tensor, row_of, l->tasks};
     l->tasks += (matrix->tiles + TILES_PER_TASK - 1) / TILES_PER_TASK;
     l->model->weight_bytes += matrix->tiles * matrix->tile_bytes;
-    return true;
 }
 
 static bool plan_layer(Loader *l, Layer *layer, size_t index, Err *err) {
@@ -81,7 +81,8 @@ static bool plan_layer(Loader *l, Layer *layer, size_t index, Err *err) {
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         snprintf(name, sizeof name, "blk.%zu.%s.weight", index, parts[i].name);
         const GgufTensor *tensor = find(l, name, 2, parts[i].inputs, parts[i].outputs, err);
-        if (!tensor || !plan_matrix(l, parts[i].matrix, tensor, parts[i].row_of, err)) return false;
+        if (!tensor) return false;
+        plan_matrix(l, parts[i].matrix, tensor, parts[i].row_of);
     }
     snprintf(name, sizeof name, "blk.%zu.attn_norm.weight", index);
     if (!(layer->attention_norm = load_norm(l, name, err))) return false;
@@ -98,6 +99,20 @@ static uint32_t *halves_of_pairs(size_t heads, size_t dim) {
             row_of[h * dim + i] =
                 (uint32_t)(h * dim + (i < dim / 2 ? 2 * i : 2 * (i - dim / 2) + 1));
     return row_of;
+}
+
+/* A tensor that is left out changes the answer. */
+static bool check_all_used(const Loader *l, Err *err) {
+    for (size_t i = 0; i < gguf_tensor_count(l->model->gguf); i++) {
+        const GgufTensor *tensor = gguf_tensor_at(l->model->gguf, i);
+        bool used = false;
+        for (size_t k = 0; k < l->used_count; k++) used |= l->used[k] == tensor;
+        if (!used)
+            return err_set(err, ERR_UNSUPPORTED,
+                           "tensor '" STR_FMT "' has no place in a model of family %s",
+                           STR_ARG(tensor->name), l->model->shape.family->name);
+    }
+    return true;
 }
 
 static bool plan(Loader *l, Err *err) {
@@ -117,32 +132,9 @@ static bool plan(Loader *l, Err *err) {
     const GgufTensor *head = m->embedding; /* tied, unless the file has one of its own */
     if (gguf_tensor_find(m->gguf, "output.weight"))
         head = find(l, "output.weight", 2, s->width, s->vocab, err);
-    if (!head || !plan_matrix(l, &m->head, head, NULL, err)) return false;
-    if (l->tensors_used == gguf_tensor_count(m->gguf)) return true;
-    for (size_t i = 0; i < gguf_tensor_count(m->gguf);
-         i++) { /* a tensor we would ignore changes the answer */
-        const GgufTensor *t = gguf_tensor_at(m->gguf, i);
-        char layer[64];
-        unsigned index = 0;
-        int used = 0;
-        snprintf(layer, sizeof layer, STR_FMT, STR_ARG(t->name));
-        bool known = !strcmp(layer, "token_embd.weight") || !strcmp(layer, "output.weight") ||
-                     !strcmp(layer, "output_norm.weight");
-        static const char *const parts[] = {"attn_q",      "attn_k",    "attn_v",
-                                            "attn_output", "ffn_gate",  "ffn_up",
-                                            "ffn_down",    "attn_norm", "ffn_norm"};
-        if (sscanf(layer, "blk.%u.%n", &index, &used) == 1 && used && index < s->layers)
-            for (size_t p = 0; p < COUNT_OF(parts); p++) {
-                size_t length = strlen(parts[p]);
-                known |= !strncmp(layer + used, parts[p], length) &&
-                         !strcmp(layer + used + length, ".weight");
-            }
-        if (!known)
-            return err_set(err, ERR_UNSUPPORTED,
-                           "tensor '%s' is not part of a model of family %s as we know it", layer,
-                           s->family->name);
-    }
-    return true;
+    if (!head) return false;
+    plan_matrix(l, &m->head, head, NULL);
+    return check_all_used(l, err);
 }
 
 static void pack(void *user, unsigned me, size_t task) {
@@ -176,6 +168,7 @@ static bool load_weights(Model *m, Err *err) {
         for (size_t i = 0; i < l.count; i++) gguf_forget(m->gguf, l.packings[i].tensor);
     }
     free(l.packings);
+    free(l.used);
     free(l.q_rows);
     free(l.k_rows);
     return ok;
@@ -201,8 +194,7 @@ Model *model_open(const ModelConf *conf, Err *err) {
         ok = load_weights(m, err) && scratch_init(m, err);
     }
     if (!ok) {
-        if (!*err->hint && err->code == ERR_UNSUPPORTED)
-            err_hint(err, "Use another GGUF file, for example SmolLM2-135M-Instruct.");
+        if (!*err->hint) err_hint(err, "Use another GGUF file, for example SmolLM2-135M-Instruct.");
         err_wrap(err, "model '%s'", conf->path);
         model_close(m);
         return NULL;

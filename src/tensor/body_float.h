@@ -5,9 +5,13 @@
  * SCORE_PAGES and VALUE_LANES (how much of attention fits its registers; no result depends on
  * them), and then includes this.
  *
- *   f_load f_store f_set1 f_add f_sub f_mul f_div f_max f_fma(a,b,c)=a*b+c f_abs f_keep(x,n,other):
- * lanes >= n are other; f_power2(n): 2^n for whole n; f_from_half f_to_half f_to_words(x, int16
- * out): nearest, ties even */
+ *   f_load f_store f_set1 f_add f_sub f_mul f_div f_min f_max f_abs   what they are called
+ *   f_fma(a, b, c)            a * b + c, rounded once
+ *   f_keep(x, n, other)       lanes from n on become `other`
+ *   f_power2(n)               2^n, n whole
+ *   f_from_half, f_to_half    16 halves; to the nearest, ties to even
+ *   f_to_words(out, x)        16 int16, to the nearest, ties to even; returns their sum
+ *   f_reduce_max(x)           the greatest lane: a maximum has no order to keep */
 
 #include <math.h>
 
@@ -20,14 +24,6 @@ INLINE float lanes_sum(F x) {
     f_store(v, x);
     for (int w = 8; w; w /= 2)
         for (int i = 0; i < w; i++) v[i] += v[i + w];
-    return v[0];
-}
-
-INLINE float lanes_max(F x) {
-    _Alignas(64) float v[16];
-    f_store(v, x);
-    for (int w = 8; w; w /= 2)
-        for (int i = 0; i < w; i++) v[i] = v[i] > v[i + w] ? v[i] : v[i + w];
     return v[0];
 }
 
@@ -71,7 +67,7 @@ INLINE F f_exp(F x) {
 static float row_max(const float *x, size_t n) {
     F most = load_some(x, n, x[0]);
     for (size_t i = 16; i < n; i += 16) most = f_max(most, load_some(x + i, n - i, x[0]));
-    return lanes_max(most);
+    return f_reduce_max(most);
 }
 
 static float exp_sum(const float *x, size_t n, float minus, float times, float *out) {
@@ -135,14 +131,11 @@ static void quantize(Activations *a, size_t row_begin, size_t row_end) {
         for (size_t g = 0; g < a->inputs / WEIGHT_GROUP; g++) {
             const float *x = a->x + row * a->inputs + g * WEIGHT_GROUP;
             F low = f_load(x), high = f_load(x + 16);
-            float most = lanes_max(f_max(f_abs(low), f_abs(high)));
+            float most = f_reduce_max(f_max(f_abs(low), f_abs(high)));
             bool some = most > 1e-30f; /* below, 32767 / most would overflow */
             F per = f_set1(some ? 32767.0f / most : 0);
             int16_t *q = a->q + (g * a->rows + row) * WEIGHT_GROUP;
-            f_to_words(q, f_mul(low, per));
-            f_to_words(q + 16, f_mul(high, per));
-            int32_t sum = 0;
-            for (int i = 0; i < WEIGHT_GROUP; i++) sum += q[i];
+            int32_t sum = f_to_words(q, f_mul(low, per)) + f_to_words(q + 16, f_mul(high, per));
             float scale = some ? most / 32767.0f : 0;
             a->scale[g * a->rows + row] = scale;
             a->sum[g * a->rows + row] = scale * (float)sum;

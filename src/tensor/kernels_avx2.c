@@ -47,9 +47,19 @@ static inline __m256 power2(__m256 n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
 }
 static inline F f_power2(F n) { return (F){power2(n.a), power2(n.b)}; }
-static inline void f_to_words(int16_t *p, F x) {
-    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+static inline int32_t f_to_words(int16_t *p, F x) {
+    __m256i a = _mm256_cvtps_epi32(x.a), b = _mm256_cvtps_epi32(x.b);
+    __m256i words = _mm256_packs_epi32(a, b), sums = _mm256_add_epi32(a, b);
     _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(words, 0xd8));
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+}
+static inline float f_reduce_max(F x) {
+    __m256 both = _mm256_max_ps(x.a, x.b);
+    __m128 most = _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
+    most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+    return _mm_cvtss_f32(_mm_max_ss(most, _mm_shuffle_ps(most, most, 1)));
 }
 
 #define SCORE_PAGES 1

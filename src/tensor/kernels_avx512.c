@@ -31,9 +31,12 @@ static inline F f_power2(F n) {
     __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(e, 23));
 }
-static inline void f_to_words(int16_t *p, F a) {
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a)));
+static inline int32_t f_to_words(int16_t *p, F a) {
+    __m512i words = _mm512_cvtps_epi32(a);
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtsepi32_epi16(words));
+    return _mm512_reduce_add_epi32(words);
 }
+static inline float f_reduce_max(F a) { return _mm512_reduce_max_ps(a); }
 
 #define SCORE_PAGES 4
 #define VALUE_LANES 4

@@ -35,7 +35,16 @@ static inline F f_power2(F n) {
     }
     return n;
 }
-static inline void f_to_words(int16_t *p, F a) { LANES p[i] = (int16_t)lrintf(a.v[i]); }
+static inline int32_t f_to_words(int16_t *p, F a) {
+    int32_t sum = 0;
+    LANES sum += p[i] = (int16_t)lrintf(a.v[i]);
+    return sum;
+}
+static inline float f_reduce_max(F a) {
+    float most = a.v[0];
+    LANES most = most > a.v[i] ? most : a.v[i];
+    return most;
+}
 
 #define SCORE_PAGES 1
 #define VALUE_LANES 1
