@@ -100,6 +100,17 @@ static Value m_list_index(Call *c) {
     return run_fail(c->run, ERR_INVALID, "the value is not in the %s", kind_name(c->self));
 }
 
+static Value m_range_count(Call *c) {
+    return v_int(v_contains(c->run, c->self, c->args[0]));
+}
+
+static Value m_range_index(Call *c) {
+    double number;
+    if (!v_contains(c->run, c->self, c->args[0]) || !is_number(c->args[0], &number))
+        return run_fail(c->run, ERR_INVALID, "the value is not in the range");
+    return v_int(((int64_t)number - c->self.range->start) / c->self.range->step);
+}
+
 static Value m_next(Call *c) {
     Cycler *cycler = c->self.cycler;
     Value item = cycler->items.items[cycler->at];
@@ -140,6 +151,8 @@ static const MethodDef list_methods[] = {
 };
 static const MethodDef tuple_methods[] = {
     {"index", "value", m_list_index}, {"count", "value", m_list_count}, {0}};
+static const MethodDef range_methods[] = {
+    {"count", "value", m_range_count}, {"index", "value", m_range_index}, {0}};
 static const MethodDef cycler_methods[] = {{"next", "", m_next}, {"reset", "", m_reset}, {0}};
 static const MethodDef loop_methods[] = {{"cycle", "*", m_cycle}, {"changed", "*", m_changed}, {0}};
 /* In Python every number has these; no template was seen that uses them. */
@@ -155,7 +168,7 @@ const MethodDef *method_of(Value object, Str name) {
         [K_STR] = str_methods,     [K_LIST] = list_methods,     [K_TUPLE] = tuple_methods,
         [K_DICT] = dict_methods,   [K_CYCLER] = cycler_methods, [K_LOOP] = loop_methods,
         [K_INT] = number_methods,  [K_FLOAT] = number_methods,  [K_BOOL] = number_methods,
-        [K_METHOD] = NULL,
+        [K_RANGE] = range_methods, [K_METHOD] = NULL,
     };
     for (const MethodDef *m = methods[object.kind]; m && m->name; m++)
         if (str_eq(name, m->name)) return m;

@@ -236,6 +236,11 @@ Value v_attr_alone(Run *run, Value object, Str name) {
         if (value.kind != K_MISSING) return value;
         break;
     }
+    case K_RANGE:
+        if (str_eq(name, "start")) return v_int(object.range->start);
+        if (str_eq(name, "stop")) return v_int(object.range->stop);
+        if (str_eq(name, "step")) return v_int(object.range->step);
+        break;
     case K_CYCLER:
         if (str_eq(name, "current")) return object.cycler->items.items[object.cycler->at];
         break;
