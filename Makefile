@@ -5,7 +5,8 @@
 # make bench      the programs that bench/*/run measure with
 #
 # Adding a file is a no-op: sources are found by wildcard, dependencies are written by the compiler.
-# MODE = release | debug (ASan, UBSan) | tsan; each has its own folder under build/.
+# MODE = release | debug (ASan, UBSan) | tsan | fuzz (debug, and the fuzzers see which code they reach); each has its
+# own folder under build/.
 
 MODE    ?= release
 BUILD   := build/$(MODE)
@@ -17,6 +18,7 @@ WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Wpointer-arith -Wstrict-prototy
            -Wnull-dereference -Wduplicated-cond -Wlogical-op -Wno-missing-field-initializers
 CFLAGS_release := -O2 -g -DNDEBUG
 CFLAGS_debug   := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+CFLAGS_fuzz    := $(CFLAGS_debug) -fsanitize-coverage=trace-pc
 CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # c17, not gnu17: GCC must not fuse a*b+c on its own (doc/decisions.md, "the same bits").
 CFLAGS  := -std=c17 -fno-var-tracking-assignments -D_GNU_SOURCE -Isrc $(WARN) $(WERROR) $(CFLAGS_$(MODE)) -fno-math-errno -MMD -MP
@@ -55,20 +57,17 @@ test:
 	@$(MAKE) --no-print-directory MODE=$(if $(filter release,$(MODE)),debug,$(MODE)) unit T=$(T)
 unit: $(if $(T),$(BUILD)/src/$(T)_test,$(TESTS))
 	@tools/run-tests $^
-fuzz: $(FUZZERS)
+fuzz:
+	@$(MAKE) --no-print-directory MODE=fuzz fuzzers
+fuzzers: $(FUZZERS)
 	@tools/run-fuzzers $^
 e2e: build/baton
 	@test/run $(T)
 
 check:
-	@tools/layers
-	@tools/style.sh
-	$(MAKE) --no-print-directory MODE=release WERROR=-Werror all
-	$(MAKE) --no-print-directory MODE=release unit
-	$(MAKE) --no-print-directory MODE=debug WERROR=-Werror unit fuzz
-	$(MAKE) --no-print-directory MODE=tsan unit
+	@tools/test-all
 
 clean:
 	rm -rf build
 -include $(OBJECTS:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d)
-.PHONY: all test unit fuzz e2e check bench clean
+.PHONY: all test unit fuzz fuzzers e2e check bench clean

@@ -236,10 +236,11 @@ void flags_help(const Flag *flags, size_t count, Buf *out) {
     for (size_t i = 0; i < count; i++) {
         const Flag *f = &flags[i];
         if (!f->help) continue;
-        char left[64];
+        char left[96];
         snprintf(left, sizeof left, "  --%s%s%s", f->name, f->value ? " " : "",
                  f->value ? f->value : "");
-        buf_printf(out, "%-34s %s", left, f->help);
+        if (strlen(left) > 34) buf_printf(out, "%s\n%-34s %s", left, "", f->help);
+        else buf_printf(out, "%-34s %s", left, f->help);
         if (f->fallback && *f->fallback) buf_printf(out, " (default %s)", f->fallback);
         buf_char(out, '\n');
     }

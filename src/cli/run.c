@@ -55,11 +55,12 @@ typedef struct Run {
     Timer *spinner, *patience;
     Poll *input;
     Signal *signals[2];
-    bool interactive, asked, stopping;
+    bool interactive, asked, stopping, streaming;
     int status;
     char threads[24], port[8][24];
     json_t *messages;
-    Buf line, answer, body;   /* body: of the request under way */
+    Buf line;                 /* typed and not asked yet */
+    Buf answer, body, refusal; /* of the request under way */
     SseReader events;
     HttpCall *call;
     Trace trace;
@@ -151,8 +152,8 @@ static void on_comment(Str text, void *user) {
 
 static void on_head(HttpCall *call, int status, HttpHeaders headers, void *user) {
     (void)call;
-    (void)status;
     Run *r = user;
+    r->streaming = status == 200;
     Str trace = http_header(headers, "Baton-Trace"),
         degraded = http_header(headers, "Baton-Degraded");
     if (trace.at) r->traced = trace_parse(trace, &r->trace);
@@ -162,12 +163,11 @@ static void on_head(HttpCall *call, int status, HttpHeaders headers, void *user)
 static void on_data(HttpCall *call, Str bytes, void *user) {
     (void)call;
     Run *r = user;
-    if (r->answer.limit && !sse_feed(&r->events, bytes))
+    if (!r->streaming) buf_append(&r->refusal, bytes.at, bytes.length);
+    else if (!sse_feed(&r->events, bytes))
         err_set(&r->failure, ERR_TOO_LARGE, "an event is too long");
 }
 
-/* An error that is no stream is one JSON object: what `data` got of it lies in the reader's line.
- */
 static void on_done(HttpCall *call, int status, Str body, const Err *failure, void *user) {
     (void)call;
     (void)body;
@@ -175,9 +175,9 @@ static void on_done(HttpCall *call, int status, Str body, const Err *failure, vo
     r->call = NULL;
     if (failure) {
         r->failure = *failure;
-    } else if (status != 200 && !r->failure.code) {
+    } else if (!r->streaming) {
         Err err;
-        auto_json json_t *reply = json_parse((Str){r->events.line.at, r->events.line.length}, &err);
+        auto_json json_t *reply = json_parse((Str){r->refusal.at, r->refusal.length}, &err);
         const char *message =
             json_string_value(json_object_get(json_object_get(reply, "error"), "message"));
         err_set(&r->failure, ERR_UNAVAILABLE, "the router answered %d: %s", status,
@@ -189,7 +189,7 @@ static void on_done(HttpCall *call, int status, Str body, const Err *failure, vo
 
 static void ask_model(Run *r, const char *question) {
     buf_clear(&r->answer);
-    r->answer.limit = 16 * MIB;
+    buf_clear(&r->refusal);
     r->failure = (Err){0};
     r->degraded[0] = 0;
     r->traced = false;
@@ -372,7 +372,9 @@ static void print_help(void) {
 }
 
 int run_command(int argc, char **argv) {
-    Run run = {.line = {.limit = LINE_MAX_BYTES}};
+    Run run = {.line = {.limit = LINE_MAX_BYTES},
+               .answer = {.limit = 16 * MIB},
+               .refusal = {.limit = MIB}};
     FlagsResult given;
     Arena arena = {0};
     Err err = {0};
@@ -416,6 +418,7 @@ int run_command(int argc, char **argv) {
     buf_done(&run.line);
     buf_done(&run.answer);
     buf_done(&run.body);
+    buf_done(&run.refusal);
     arena_done(&arena);
     return run.status;
 }

@@ -243,6 +243,11 @@ static bool agent_init(KvAgent *agent, Err *err) {
                 agent->conf.engine_id, id, KV_ENGINE_ID_MAX);
         return err_hint(err, "Shorten engine_id in --kv-transfer-config, or leave it out.");
     }
+    if (agent->conf.lease_us <= 0) {
+        err_set(err, ERR_INVALID, "a lease of %lld us is no lease",
+                (long long)agent->conf.lease_us);
+        return err_hint(err, "Raise kv_lease_duration in --kv-transfer-config.");
+    }
     agent->block_bytes = kv_block_bytes(kv_pool_shape(agent->conf.pool));
     agent->sum = sum_new();
     agent->scratch = mem_new(SCRATCH);

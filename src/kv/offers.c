@@ -292,13 +292,12 @@ static uint32_t first_wanted(const Offer *offer, const WireGet *get) {
 static void answer_get(Conn *conn, uint64_t pull, const WireGet *get, bool sure) {
     KvAgent *agent = conn->agent;
     Offer *offer = offer_by_request(agent, get->request);
-    const Ended *ended = offer ? NULL : ended_find(agent, request_hash(get->request), 0);
     if (get->epoch && get->epoch != agent->hello.epoch) {
         answer_gone(conn, pull, 0, WIRE_OTHER_EPOCH, 0);
-    } else if (!offer && !ended && !sure) {
+    } else if (!offer && !sure) {
         agent_get_again(agent, conn, pull, get);
     } else if (!offer) {
-        answer_ended(conn, pull, 0, ended);
+        answer_ended(conn, pull, 0, ended_find(agent, request_hash(get->request), 0));
     } else if (offer->hashed < offer->block_count) {
         mem_reserve(offer->waiting, offer->waiting_room, offer->waiting_count + 1);
         offer->waiting[offer->waiting_count++] = (Waiting){conn, pull, first_wanted(offer, get)};

@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define RENEWAL_LEAST_US 5000
+
 static const Rail *const rails_auto[] = {&rail_shm, &rail_tcp, NULL}; /* best first */
 
 Pull *pull_new(const KvPull *from) {
@@ -342,11 +344,16 @@ static void pull_late(Pull *pull, int64_t now_us) {
     conn_fail(conn, conn->open ? FAIL_LOST : FAIL_RAIL, &err);
 }
 
+/* A peer may call a lease what it likes: it does not make us do nothing else. */
+static int64_t renewal_us(const Pull *pull) {
+    return pull->lease_us / 3 > RENEWAL_LEAST_US ? pull->lease_us / 3 : RENEWAL_LEAST_US;
+}
+
 static void pull_renew(Pull *pull, int64_t now_us) {
     auto_buf Buf message = {0};
     wire_put_lease(&message, WIRE_RENEW, pull->id, pull->lease);
     conn_send(pull->conn, &message);
-    pull->renew_us = now_us + pull->lease_us / 3;
+    pull->renew_us = now_us + renewal_us(pull);
 }
 
 int64_t pulls_tick(KvAgent *agent, int64_t now_us) {
@@ -415,7 +422,7 @@ static bool on_manifest(Pull *pull, Str body, Err *err) {
     pull->at = pull->skip;
     pull->bytes = 0;
     enter(pull, PULL_COPYING);
-    pull->renew_us = pull->stage_us + pull->lease_us / 3;
+    pull->renew_us = pull->stage_us + renewal_us(pull);
     agent_wake_at(pull->agent, pull->renew_us);
     KvAgent *agent = pull->agent;
     if (!pull->rail->work) pull->conn->blocks_due++;

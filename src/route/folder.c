@@ -33,7 +33,7 @@ struct RouteFolder {
 
 static bool has_ending(const char *name, const char *ending) {
     size_t length = strlen(name), tail = strlen(ending);
-    return length > tail && !strcmp(name + length - tail, ending);
+    return length >= tail && !strcmp(name + length - tail, ending);
 }
 
 static bool is_manifest(const char *name) {
