@@ -121,11 +121,43 @@ static void an_event_over_the_limit_is_refused(void **state) {
     route_pump_done(&pump);
 }
 
+/* What a real engine sent for eight tokens, with and without the usage chunk. */
+static void a_recorded_stream_loses_its_usage_chunk_and_nothing_else(void **state) {
+    (void)state;
+    size_t length;
+    Err err = {0};
+    auto_free char *text = file_read("test/data/route/vllm-pair.json", MIB, &length, &err);
+    assert_non_null(text);
+    auto_json json_t *pair = json_parse((Str){text, length}, &err);
+    assert_non_null(pair);
+    Str reply =
+        str_of(json_string_value(json_object_get(json_object_get(pair, "stream"), "reply")));
+    for (int hide = 0; hide < 2; hide++) {
+        RoutePump pump = {0};
+        route_pump_init(&pump, hide);
+        assert_true(route_pump_feed(&pump, reply));
+        const char *usage =
+            strstr(reply.at, "data: {\"id\":\"chatcmpl-961701e49dd34f5a\",\"object\":"
+                             "\"chat.completion.chunk\",\"created\":1795479832,\"model\":"
+                             "\"smollm2\",\"choices\":[],");
+        assert_non_null(usage);
+        size_t dropped = hide ? (size_t)(strstr(usage, "\n\n") + 2 - usage) : 0;
+        assert_int_equal(pump.out.length, reply.length - dropped);
+        assert_memory_equal(pump.out.at, reply.at, (size_t)(usage - reply.at));
+        assert_string_equal(pump.out.at + (usage - reply.at), usage + dropped);
+        assert_int_equal(pump.usage.prompt, 54);
+        assert_int_equal(pump.usage.completion, 8);
+        assert_true(pump.ended);
+        route_pump_done(&pump);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(events_go_on_as_they_came_wherever_they_are_cut),
         cmocka_unit_test(a_stream_that_breaks_ends_with_an_error_and_done),
         cmocka_unit_test(an_event_over_the_limit_is_refused),
+        cmocka_unit_test(a_recorded_stream_loses_its_usage_chunk_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

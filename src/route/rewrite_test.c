@@ -339,6 +339,74 @@ static void usage_is_read_where_it_is_told(void **state) {
     }
 }
 
+static json_t *recorded(void) {
+    size_t length;
+    Err err = {0};
+    auto_free char *text = file_read("test/data/route/vllm-pair.json", MIB, &length, &err);
+    json_t *tree = text ? json_parse((Str){text, length}, &err) : NULL;
+    if (!tree) fail_msg("%s", err.message);
+    return tree;
+}
+
+static void assert_same_tree(const BodyParts *parts, const json_t *want) {
+    auto_buf Buf text = {0};
+    Err err = {0};
+    route_parts_join(parts, &text);
+    auto_json json_t *tree = json_parse((Str){text.at, text.length}, &err);
+    assert_non_null(tree);
+    if (!json_equal(tree, want)) fail_msg("differs: %s", text.at);
+}
+
+/* A client's request becomes what two vLLM engines were really sent, and understood. */
+static void bodies_are_those_that_vllm_understood(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"decode", "stream"};
+    auto_json json_t *pair = recorded();
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        json_t *decode = json_object_get(json_object_get(pair, kinds[i]), "request");
+        json_t *prefill = json_object_get(json_object_get(pair, "prefill"), "request");
+        auto_json json_t *client = json_copy(decode);
+        auto_buf Buf text = {0}, params = {0};
+        BodyParts parts;
+        json_object_del(client, "kv_transfer_params");
+        buf_json_tree(&text, client);
+        RouteRequest *request = read_request(text.at);
+        json_object_del(prefill, "stream"); /* false there; left out means the same */
+        route_request_prefill(request, STR(""), true, &parts);
+        assert_same_tree(&parts, prefill);
+        buf_json_tree(&params, json_object_get(decode, "kv_transfer_params"));
+        assert_false(route_request_decode(request, STR(""), (Str){params.at, params.length}, &arena,
+                                          &parts));
+        assert_same_tree(&parts, decode);
+    }
+}
+
+static void params_are_taken_from_vllms_reply_as_they_are(void **state) {
+    (void)state;
+    auto_json json_t *pair = recorded();
+    const char *reply =
+        json_string_value(json_object_get(json_object_get(pair, "prefill"), "reply"));
+    Body body;
+    Err err = {0};
+    Str params;
+    RouteUsage usage = {-1, -1};
+    BodyParts parts;
+    assert_true(route_body_scan(&body, str_of(reply), &err));
+    assert_int_equal(route_body_get(&body, BODY_KV_PARAMS, &params), '{');
+    assert_true(str_starts(
+        params,
+        "{\"do_remote_prefill\":true,\"do_remote_decode\":false,\"remote_block_ids\":[[1]],"));
+    static const char end[] = ",\"remote_prefill_cached_tokens\":0}";
+    assert_memory_equal(params.at + params.length - (sizeof end - 1), end, sizeof end - 1);
+    route_reply_usage(&body, &usage);
+    assert_int_equal(usage.prompt, 54);
+    assert_true(route_reply_clean(&body, &parts));
+    auto_buf Buf clean = {0};
+    route_parts_join(&parts, &clean);
+    assert_null(strstr(clean.at, "transfer_params"));
+    assert_non_null(strstr(clean.at, "\"prompt_text\":null,\"metrics\":null}"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prefill_gets_one_token_to_make),
@@ -352,6 +420,8 @@ int main(void) {
         cmocka_unit_test(only_the_beginning_of_a_long_prompt_is_taken),
         cmocka_unit_test(a_reply_is_cleaned_of_what_engines_tell_each_other),
         cmocka_unit_test(usage_is_read_where_it_is_told),
+        cmocka_unit_test(bodies_are_those_that_vllm_understood),
+        cmocka_unit_test(params_are_taken_from_vllms_reply_as_they_are),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_done(&arena);
