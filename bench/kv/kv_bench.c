@@ -315,6 +315,11 @@ int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "owner")) return owner(argv[2]);
     Bench bench = {0};
     bench_open(&bench);
+    printf(
+        "two processes, blocks of 64 KiB, %d rounds in turns: middle and best; cold: the first "
+        "round\n"
+        "a pull is proof, copy, checksum of every block and confirmation, from call to callback\n",
+        ROUNDS);
     printf("%-10s", "");
     for (size_t w = 0; w < COUNT_OF(ways); w++) printf(" | %-31s", ways[w].name);
     printf("\n%-10s", "bytes");

@@ -66,7 +66,7 @@ static void on_wake(void *user) {
     if (next_us < agent->wake_us) set_wake(agent, next_us);
 }
 
-/* ---- work: a slice of hashing and one of copying in every round of the loop ---- */
+/* ---- work: in every round of the loop some sending, a slice of hashing and one of copying ---- */
 
 void agent_work(KvAgent *agent) {
     if (agent->working) return;
@@ -76,9 +76,10 @@ void agent_work(KvAgent *agent) {
 
 static void on_work(void *user) {
     KvAgent *agent = user;
+    agent->working = false; /* whoever finds more to do says so */
+    offers_send(agent);
     bool hashing = offers_work(agent), copying = pulls_work(agent);
-    agent->working = hashing || copying;
-    if (agent->working) timer_again(agent->work, 0);
+    if (hashing || copying) agent_work(agent);
 }
 
 /* ---- commands ---- */

@@ -127,6 +127,7 @@ struct Conn {
     Reading *readings;   /* incoming: served in turn */
     Sending *sendings;
     size_t sending_count;
+    bool pump_due;       /* some have left: more may follow in the loop's next round */
 };
 
 Conn *conn_accept(KvAgent *agent, Stream *stream, const Rail *rail);
@@ -146,7 +147,8 @@ void offer_retract(KvAgent *agent, KvLease lease);
 void offers_message(Conn *conn, const WireHead *head, Str body);
 void offers_get_again(KvAgent *agent, uint64_t conn_number, uint64_t pull, const WireGet *get);
 void offers_conn_closed(Conn *conn);
-bool offers_work(KvAgent *agent); /* one slice; true: there is more */
+bool offers_work(KvAgent *agent); /* one slice of hashing; true: there is more */
+void offers_send(KvAgent *agent); /* blocks to sockets that have taken others */
 int64_t offers_tick(KvAgent *agent, int64_t now_us);
 void offers_end_all(KvAgent *agent);
 

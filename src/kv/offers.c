@@ -188,8 +188,6 @@ static void answer_ended(Conn *conn, uint64_t pull, KvLease lease, const Ended *
 
 /* ---- blocks on their way ---- */
 
-static void conn_pump(Conn *conn);
-
 static void sending_end(Sending *sending) {
     Offer *offer = sending->offer;
     KvAgent *agent = sending->conn->agent;
@@ -202,12 +200,15 @@ static void sending_end(Sending *sending) {
     if (offer->ending && offer->sending_count == 0) offer_finish(agent, offer);
 }
 
+/* The next blocks go in the next round of the loop: a reader as fast as we are would otherwise keep
+ * us here until it has them all. */
 static void on_sent(void *user) {
     Sending *sending = user;
     Conn *conn = sending->conn;
     counter_add(&conn->agent->stats.bytes_out, conn->agent->block_bytes);
     sending_end(sending);
-    conn_pump(conn);
+    conn->pump_due = conn->readings != NULL;
+    if (conn->pump_due) agent_work(conn->agent);
 }
 
 static void send_block(Conn *conn, Reading *reading) {
@@ -401,6 +402,14 @@ static void offer_hashed(KvAgent *agent, Offer *offer) {
         if (reader_listens(waiting.conn, &err))
             answer_offer(waiting.conn, waiting.pull, offer, waiting.first);
         else conn_refuse(waiting.conn, WIRE_REFUSE_DAMAGED, err.message);
+    }
+}
+
+void offers_send(KvAgent *agent) {
+    for (Conn *conn = agent->conns; conn; conn = conn->next) {
+        if (!conn->pump_due) continue;
+        conn->pump_due = false;
+        conn_pump(conn);
     }
 }
 
