@@ -7,10 +7,10 @@
  *     };
  *
  * Spelled as argparse and pflag users expect: --name VALUE, --name=VALUE, '_' for '-', -s for a
- * short name, -s3 for a one-letter name with its value. A bool takes --name, --no-name, and --enable-x also --disable-x; --name=false as
- * well.  A repeated flag: the last one counts, lists append.  Numbers of FLAG_SIZE may end in k, m,
- * g (powers of 1000) or K, M, G (of 1024). A wrong flag or value is ERR_INVALID, names flag and
- * value, and hints at the nearest known name. */
+ * short name, -s3 for a one-letter name with its value.  A bool takes --name, --no-name, and
+ * --enable-x also --disable-x; --name=false as well.  A repeated flag: the last one counts, lists
+ * append.  Numbers of FLAG_SIZE may end in k, m, g (powers of 1000) or K, M, G (of 1024).  A wrong
+ * flag or value is ERR_INVALID, names flag and value, and hints at the nearest known name. */
 #ifndef BATON_BASE_FLAGS_H
 #define BATON_BASE_FLAGS_H
 
