@@ -195,14 +195,14 @@ static void what_a_cluster_holds_is_understood(void **state) {
 
 static void the_examples_make_a_pair(void **state) {
     (void)state;
-    open_folder("examples/local-pair");
+    open_folder("examples");
     const RouteServer *server = server_of("smollm2");
     assert_non_null(server);
     assert_true(server->apart);
     assert_int_equal(server->connector, CONNECT_NIXL);
     assert_int_equal(server->member_count, 1);
-    assert_string_equal(server->members[0].peer, "127.0.0.1:8102");
-    assert_string_equal(server->prefill[0].peer, "127.0.0.1:8101");
+    assert_string_equal(server->members[0].peer, "127.0.0.1:8200");
+    assert_string_equal(server->prefill[0].peer, "127.0.0.1:8100");
     assert_int_equal(server->timeout_us, 300000000);
     for (RouteIgnored field = 0; field < ROUTE_IGNORED; field++)
         assert_int_equal(route_store_ignored(b.store, field), 0);

@@ -168,6 +168,28 @@ static void ids_are_taken_over_or_made(void **state) {
     test_close();
 }
 
+/* Fields that belong to one connection end here; those that come twice stay two. */
+static void headers_of_a_reply_are_kept_as_they_are(void **state) {
+    (void)state;
+    test_open();
+    TestEngine *engine = engine_open(0, ANSWER_JSON, DECODE_REPLY);
+    engine->extra_name = "Set-Cookie";
+    engine->extra_value = "a=1";
+    engine->extra_twice = true;
+    router_start((RouterConf){0}, 0, 1);
+    Seen seen;
+    HttpHeader headers[] = {{STR("Connection"), STR("keep-alive, X-Hop")}, {STR("X-Hop"), STR("1")},
+                            {STR("X-End"), STR("2")}, {STR("Proxy-Authorization"), STR("secret")}};
+    send_to(&seen, "POST", CHAT, ASK "}", (HttpHeaders){headers, 4});
+    WAIT_FOR(seen.ended);
+    assert_in(seen.head.at, "set-cookie: a=1\nset-cookie: a=1\n");
+    assert_null(strcasestr(t.engines[0].headers_seen.at, "x-hop"));
+    assert_null(strcasestr(t.engines[0].headers_seen.at, "secret"));
+    assert_in(t.engines[0].headers_seen.at, "X-End: 2\n");
+    seen_free(&seen);
+    test_close();
+}
+
 static void requests_that_fit_nothing_are_told_why(void **state) {
     (void)state;
     const struct { const char *method, *target, *body; int status; const char *want;
@@ -345,6 +367,7 @@ int main(void) {
         cmocka_unit_test(engines_that_do_both_are_asked_once),
         cmocka_unit_test(connectors_without_hand_over_prefill_and_decode_plainly),
         cmocka_unit_test(ids_are_taken_over_or_made),
+        cmocka_unit_test(headers_of_a_reply_are_kept_as_they_are),
         cmocka_unit_test(requests_that_fit_nothing_are_told_why),
         cmocka_unit_test(metrics_count_what_happened),
         cmocka_unit_test(sixteen_streams_run_side_by_side),

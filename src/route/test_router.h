@@ -54,6 +54,7 @@ typedef struct TestEngine {
     Answer answer;
     int status, events;
     const char *body, *degraded, *stages, *extra_name, *extra_value;
+    bool extra_twice;
     int requests, gone;
     int64_t gone_us;
     Buf body_seen, headers_seen, target_seen; /* of the last request */
@@ -128,7 +129,7 @@ static size_t engine_headers(const TestEngine *engine, HttpHeader to[4]) {
     if (engine->stages) to[count++] = (HttpHeader){STR("Baton-Stages"), str_of(engine->stages)};
     if (engine->degraded)
         to[count++] = (HttpHeader){STR("Baton-Degraded"), str_of(engine->degraded)};
-    if (engine->extra_name)
+    for (int i = 0; engine->extra_name && i <= engine->extra_twice; i++)
         to[count++] = (HttpHeader){str_of(engine->extra_name), str_of(engine->extra_value)};
     return count;
 }

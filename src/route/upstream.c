@@ -160,7 +160,8 @@ static bool left_alone(int status, const Err *failure) {
 static void attempt_failed(Exchange *ex, const Err *why, bool params_left) {
     note_failure(ex, why);
     route_tried_add(&ex->tried, member_of(ex)->pod);
-    if (is_prefill(ex)) ex->prefill_failed = true;
+    if (is_prefill(ex))
+        snprintf(ex->prefill_failure, sizeof ex->prefill_failure, "%.199s", ex->failure.message);
     ex->from_params = !is_prefill(ex) && params_left && ex->params.length &&
                       clock_mono_us() < ex->params_until_us;
     buf_clear(&ex->body);
@@ -430,6 +431,13 @@ static void decode_alone(Exchange *ex, const char *cause, const char *text, int 
     call_decode(ex);
 }
 
+static void without_prefill(Exchange *ex) {
+    char text[sizeof ex->record.degraded];
+    const char *why = *ex->prefill_failure ? ex->prefill_failure : "no prefill pod is ready";
+    snprintf(text, sizeof text, "%s: the decode pod computes the prompt", why);
+    decode_alone(ex, "no_prefill", text, 503);
+}
+
 static bool pick_for_params(Exchange *ex) {
     if (!ex->from_params) return false;
     ex->from_params = false;
@@ -459,9 +467,8 @@ void exchange_attempt(Exchange *ex) {
             ex, "several_prompts",
             "several prompts in one request cannot be handed over: the decode pod computes them",
             400);
-    } else if (!ex->pair.prefill || (last && ex->prefill_failed && ex->record.attempts > 1)) {
-        decode_alone(ex, "no_prefill", "no prefill pod is left: the decode pod computes the prompt",
-                     503);
+    } else if (!ex->pair.prefill || (last && *ex->prefill_failure)) {
+        without_prefill(ex);
     } else {
         call_prefill(ex);
     }

@@ -266,8 +266,10 @@ static void without_prefill_the_decode_pod_computes_and_says_so(void **state) {
             Seen seen, metrics;
             ask(&seen, stream ? STREAM : ASK "}");
             assert_int_equal(seen.status, 200);
-            assert_string_equal(head_of(&seen, "baton-degraded"),
-                                "no prefill pod is left: the decode pod computes the prompt");
+            assert_message(head_of(&seen, "baton-degraded"),
+                           "prefill on pod prefill-0 (127.0.0.1:{port}) failed: could not connect to "
+                           "127.0.0.1:{port}: connection refused: the decode pod computes the prompt",
+                           t.engines[0].port);
             assert_in(head_of(&seen, "baton-trace"), "prefill=none/0; decode=decode-0; ");
             assert_false(engine_saw(&t.engines[1], "kv_transfer_params"));
             send_to(&metrics, "GET", "/metrics", "", (HttpHeaders){0});
@@ -281,6 +283,28 @@ static void without_prefill_the_decode_pod_computes_and_says_so(void **state) {
             seen_free(&seen);
             seen_free(&metrics);
         }
+        test_close();
+    }
+}
+
+/* The manifest says it: nothing has to fail first. */
+static void a_group_without_a_ready_prefill_pod_decodes_alone(void **state) {
+    (void)state;
+    for (int strict = 0; strict < 2; strict++) {
+        test_open();
+        engine_open(0, ANSWER_JSON, PREFILL_REPLY);
+        engine_open(1, ANSWER_JSON, DECODE_REPLY);
+        router_start((RouterConf){.strict = strict}, 1, 2);
+        route_store_delete(t.router->store, KIND_POD, "default", "prefill-0");
+        route_store_publish(t.router->store);
+        Seen seen;
+        ask(&seen, ASK "}");
+        static const char text[] = "no prefill pod is ready: the decode pod computes the prompt";
+        assert_int_equal(seen.status, strict ? 503 : 200);
+        if (strict) assert_in(seen.body.at, text);
+        else assert_string_equal(head_of(&seen, "baton-degraded"), text);
+        assert_int_equal(t.engines[0].requests, 0);
+        seen_free(&seen);
         test_close();
     }
 }
@@ -589,6 +613,7 @@ int main(void) {
         cmocka_unit_test(another_pair_makes_up_for_a_failed_one),
         cmocka_unit_test(three_attempts_are_the_most),
         cmocka_unit_test(without_prefill_the_decode_pod_computes_and_says_so),
+        cmocka_unit_test(a_group_without_a_ready_prefill_pod_decodes_alone),
         cmocka_unit_test(several_prompts_cannot_be_handed_over),
         cmocka_unit_test(what_decode_calls_degraded_is_passed_on_or_refused),
         cmocka_unit_test(aggregated_engines_are_tried_one_after_the_other),
