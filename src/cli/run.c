@@ -91,7 +91,7 @@ static void complain(const Err *err) {
 
 /* ---- one question and its answer ---- */
 
-static void listen_for_line(Run *r) {
+static void listen_for_line(void) {
     fputs(">>> ", stdout);
     fflush(stdout);
 }
@@ -113,7 +113,7 @@ static void on_answer_end(Run *r) {
         if (*r->degraded) screen_note(&r->screen, "degraded", r->degraded);
     }
     if (!r->interactive) stop(r, r->failure.code ? 1 : 0);
-    else listen_for_line(r);
+    else listen_for_line();
 }
 
 static void on_event(Str event, Str data, void *user) {
@@ -244,7 +244,7 @@ static void on_input(void *user) {
     Str text = str_trim(str_of(question));
     if (str_eq(text, "/bye") || str_eq(text, "/exit") || str_eq(text, "/quit")) stop(r, 0);
     else if (text.length) ask_model(r, question);
-    else listen_for_line(r);
+    else listen_for_line();
     free(question);
 }
 

@@ -81,9 +81,9 @@ struct Engine {
 };
 
 /* task.c */
-void list_add(TaskList *list, EngineTask *task);       /* at the end */
-void list_add_first(TaskList *list, EngineTask *task);
-void list_remove(TaskList *list, EngineTask *task);
+void tasks_add(TaskList *list, EngineTask *task);       /* at the end */
+void tasks_add_first(TaskList *list, EngineTask *task);
+void tasks_remove(TaskList *list, EngineTask *task);
 void task_move(Engine *e, EngineTask *task, TaskState state, bool first);
 EngineTask *task_find(Engine *e,
                       const EngineRequest *request); /* by address: the request may be gone */

@@ -4,7 +4,7 @@
 
 #include "internal.h"
 
-void list_add(TaskList *list, EngineTask *task) {
+void tasks_add(TaskList *list, EngineTask *task) {
     task->behind = NULL;
     task->before = list->last;
     *(list->last ? &list->last->behind : &list->first) = task;
@@ -12,7 +12,7 @@ void list_add(TaskList *list, EngineTask *task) {
     list->count++;
 }
 
-void list_add_first(TaskList *list, EngineTask *task) {
+void tasks_add_first(TaskList *list, EngineTask *task) {
     task->before = NULL;
     task->behind = list->first;
     *(list->first ? &list->first->before : &list->last) = task;
@@ -20,16 +20,16 @@ void list_add_first(TaskList *list, EngineTask *task) {
     list->count++;
 }
 
-void list_remove(TaskList *list, EngineTask *task) {
+void tasks_remove(TaskList *list, EngineTask *task) {
     *(task->before ? &task->before->behind : &list->first) = task->behind;
     *(task->behind ? &task->behind->before : &list->last) = task->before;
     list->count--;
 }
 
 void task_move(Engine *e, EngineTask *task, TaskState state, bool first) {
-    list_remove(&e->lists[task->state], task);
+    tasks_remove(&e->lists[task->state], task);
     task->state = state;
-    (first ? list_add_first : list_add)(&e->lists[state], task);
+    (first ? tasks_add_first : tasks_add)(&e->lists[state], task);
 }
 
 EngineTask *task_find(Engine *e, const EngineRequest *request) {
@@ -55,7 +55,7 @@ EngineTask *task_new(Engine *e, EngineRequest *request) {
         if (sibling && !sibling->generated) t->blocked_on = sibling;
     }
     t->state = TASK_WAITING;
-    list_add(&e->lists[TASK_WAITING], t);
+    tasks_add(&e->lists[TASK_WAITING], t);
     return t;
 }
 
@@ -157,7 +157,7 @@ static void finish_with(Engine *e, EngineTask *t, EngineEvent *event) {
     if (!t->request->clock.admitted) atomic_fetch_sub(&e->queued, 1);
     task_prompt_done(e, t);
     task_drop_blocks(e, t);
-    list_remove(&e->lists[t->state], t);
+    tasks_remove(&e->lists[t->state], t);
     observe_end(e, t, event->finish);
     report_gauges(e);
     free(t->tokens);
