@@ -3,8 +3,8 @@
  *
  *     engine ─▶ feed: held │ whole events ─▶ out ─▶ client
  *
- * Kept back are: the usage chunk, if only the router asked for it (a chunk with usage and no
- * choices; one that carries text goes on), and members that engines tell each other in a chunk.
+ * Kept back is the usage chunk, if only the router asked for it (a chunk with usage and no
+ * choices; one that carries text goes on).  What engines tell each other in a chunk becomes null.
  * An event that has not come whole waits, so that nothing is ever said after half an event. */
 #ifndef BATON_ROUTE_PUMP_H
 #define BATON_ROUTE_PUMP_H

@@ -41,7 +41,8 @@ static const Case cases[] = {
      true, 2, false, false, NULL},
     /* what engines tell each other */
     {"data: {\"id\":1,\"kv_transfer_params\":{\"x\":1},\"choices\":[]}\n\n" DONE,
-     "data: {\"id\":1,\"choices\":[]}\n\n" DONE, false, -1, true, false, NULL},
+     "data: {\"id\":1,\"kv_transfer_params\":null,\"choices\":[]}\n\n" DONE, false, -1, true, false,
+     NULL},
     {TEXT("kv_transfer_params\\\" \\\"usage\\\""), TEXT("kv_transfer_params\\\" \\\"usage\\\""),
      true, -1, false, false, NULL},
     {"data: {\"error\":{\"message\":\"no\"}}\n\n" DONE,

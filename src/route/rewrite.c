@@ -204,9 +204,16 @@ void route_reply_usage(const Body *reply, RouteUsage *usage) {
 }
 
 bool route_reply_clean(const Body *reply, BodyParts *out) {
-    static const BodyEdit edits[BODY_FIELDS] = {
-        [BODY_KV_PARAMS] = {EDIT_DROP}, [BODY_EC_PARAMS] = {EDIT_DROP}};
-    if (!reply->last[BODY_KV_PARAMS] && !reply->last[BODY_EC_PARAMS]) return false;
-    route_body_edit(reply, edits, out);
-    return true;
+    static const BodyField fields[] = {BODY_KV_PARAMS, BODY_EC_PARAMS};
+    BodyEdit edits[BODY_FIELDS] = {{EDIT_KEEP}};
+    bool any = false;
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        Str value;
+        char kind = route_body_get(reply, fields[i], &value);
+        if (!kind || kind == 'n') continue;
+        edits[fields[i]] = (BodyEdit){EDIT_REPLACE, STR("null")};
+        any = true;
+    }
+    if (any) route_body_edit(reply, edits, out);
+    return any;
 }

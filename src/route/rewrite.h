@@ -37,6 +37,8 @@ bool route_request_decode(const RouteRequest *request, Str model, Str params, Ar
 
 typedef struct RouteUsage { int64_t prompt, completion; } RouteUsage; /* -1: not told */
 void route_reply_usage(const Body *reply, RouteUsage *usage); /* leaves it, if the reply has none */
-bool route_reply_clean(const Body *reply, BodyParts *out);    /* false: nothing is to be cut out */
+/* What engines tell each other becomes null, as it is in the reply of an engine that works alone.
+ * False: there is nothing of that kind. */
+bool route_reply_clean(const Body *reply, BodyParts *out);
 
 #endif

@@ -301,11 +301,12 @@ static void a_reply_is_cleaned_of_what_engines_tell_each_other(void **state) {
     (void)state;
     const struct { const char *in, *out;
     } cases[] = {
-        {"{\"id\":\"x\",\"kv_transfer_params\":{\"a\":[1]},\"metrics\":null}",
-         "{\"id\":\"x\",\"metrics\":null}"},
-        {"{\"id\":\"x\",\"kv_transfer_params\":null,\"ec_transfer_params\":null}",
-         "{\"id\":\"x\"}"},
-        {"{\"kv_transfer_params\":null}", "{}"},
+        {"{\"id\":\"x\",\"kv_transfer_params\":{\"a\":[1]},\"ec_transfer_params\":null,\"metrics\":"
+         "1}",
+         "{\"id\":\"x\",\"kv_transfer_params\":null,\"ec_transfer_params\":null,\"metrics\":1}"},
+        {"{\"ec_transfer_params\" : {}, \"kv_transfer_params\":7}",
+         "{\"ec_transfer_params\" : null, \"kv_transfer_params\":null}"},
+        {"{\"id\":\"x\",\"kv_transfer_params\":null,\"ec_transfer_params\":null}", NULL},
         {"{\"id\":\"kv_transfer_params\"}", NULL},
         {"{\"choices\":[{\"kv_transfer_params\":1}]}", NULL},
     };
@@ -403,8 +404,9 @@ static void params_are_taken_from_vllms_reply_as_they_are(void **state) {
     assert_true(route_reply_clean(&body, &parts));
     auto_buf Buf clean = {0};
     route_parts_join(&parts, &clean);
-    assert_null(strstr(clean.at, "transfer_params"));
-    assert_non_null(strstr(clean.at, "\"prompt_text\":null,\"metrics\":null}"));
+    assert_null(strstr(clean.at, "remote"));
+    assert_non_null(strstr(clean.at, "\"prompt_text\":null,\"kv_transfer_params\":null,"
+                                     "\"ec_transfer_params\":null,\"metrics\":null}"));
 }
 
 int main(void) {

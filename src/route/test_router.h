@@ -23,12 +23,11 @@
     "{\"choices\":[{\"index\":0,\"message\":{\"content\":\"A\"}}],"                                \
     "\"usage\":{\"prompt_tokens\":54,\"completion_tokens\":1},\"kv_transfer_params\":" PARAMS_MADE \
     "}"
-#define DECODE_REPLY                                                                    \
-    "{\"choices\":[{\"index\":0,\"message\":{\"content\":\"A B\"}}],"                     \
-    "\"usage\":{\"prompt_tokens\":54,\"completion_tokens\":18},\"kv_transfer_params\":null}"
-#define DECODE_CLEAN                                                                    \
-    "{\"choices\":[{\"index\":0,\"message\":{\"content\":\"A B\"}}],"                     \
-    "\"usage\":{\"prompt_tokens\":54,\"completion_tokens\":18}}"
+#define DECODE_WITH(params)                                                                       \
+    "{\"choices\":[{\"index\":0,\"message\":{\"content\":\"A B\"}}],"                            \
+    "\"usage\":{\"prompt_tokens\":54,\"completion_tokens\":18},\"kv_transfer_params\":" params "}"
+#define DECODE_REPLY DECODE_WITH("{\"remote_host\":\"10.0.0.1\"}")
+#define DECODE_CLEAN DECODE_WITH("null")
 #define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"
 #define USAGE_EVENT                                                                                \
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":54,\"completion_tokens\":3}}\n\n"

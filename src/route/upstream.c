@@ -270,7 +270,7 @@ static void stream_is_whole(Exchange *ex) {
                                                                  : "successful_request");
 }
 
-/* A reply in one piece: what the client does not get is cut out. */
+/* A reply in one piece, without what only engines should hear. */
 static void reply_is_whole(Exchange *ex, int status, HttpHeaders headers, Str body) {
     Body reply;
     BodyParts parts;

@@ -266,10 +266,11 @@ static void without_prefill_the_decode_pod_computes_and_says_so(void **state) {
             Seen seen, metrics;
             ask(&seen, stream ? STREAM : ASK "}");
             assert_int_equal(seen.status, 200);
-            assert_message(head_of(&seen, "baton-degraded"),
-                           "prefill on pod prefill-0 (127.0.0.1:{port}) failed: could not connect to "
-                           "127.0.0.1:{port}: connection refused: the decode pod computes the prompt",
-                           t.engines[0].port);
+            assert_message(
+                head_of(&seen, "baton-degraded"),
+                "prefill on pod prefill-0 (127.0.0.1:{port}) failed: could not connect to "
+                "127.0.0.1:{port}: connection refused: the decode pod computes the prompt",
+                t.engines[0].port);
             assert_in(head_of(&seen, "baton-trace"), "prefill=none/0; decode=decode-0; ");
             assert_false(engine_saw(&t.engines[1], "kv_transfer_params"));
             send_to(&metrics, "GET", "/metrics", "", (HttpHeaders){0});
