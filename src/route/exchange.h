@@ -56,7 +56,7 @@ struct Exchange {
     BodyParts parts;      /* its body */
     Buf params;           /* what prefill handed over; empty: nothing */
     int64_t params_until_us;
-    char prefill_failure[200]; /* the last one; "": none yet */
+    char prefill_failure[200]; /* the last one; "": none, or made up for */
     bool from_params;     /* another decode pod is to take them */
     Timer *wait;          /* between attempts */
     Err failure;          /* of the last attempt */

@@ -129,6 +129,7 @@ static void note_failure(Exchange *ex, const Err *why) {
 
 static void give_up(Exchange *ex) {
     Err err = ex->failure;
+    assert(err.code); /* the first attempt always finds a pod */
     if (ex->record.attempts > 1)
         err_wrap(&err, "no answer after %d attempts, the last one", ex->record.attempts);
     exchange_refuse(ex, &err, ex->failure_status, "proxy", "proxy");
@@ -192,14 +193,6 @@ static bool refuse_degraded(Exchange *ex, const char *cause, const char *text, i
 
 /* ---- decode ---- */
 
-static void note_reply(Exchange *ex, HttpHeaders headers) {
-    Str degraded = http_header(headers, "baton-degraded");
-    route_stages_read(http_header(headers, "baton-stages"), &ex->record.stages);
-    if (!degraded.length) return;
-    snprintf(ex->record.degraded, sizeof ex->record.degraded, STR_FMT, STR_ARG(degraded));
-    route_metrics_degraded(ex->router->metrics, "decode");
-}
-
 static bool is_events(HttpHeaders headers) {
     Str type = http_header(headers, "content-type");
     return type.length >= 17 && !strncasecmp(type.at, "text/event-stream", 17);
@@ -209,16 +202,18 @@ static bool is_success(int status) { return status >= 200 && status < 300; }
 
 /* False: --strict refused it, and the exchange has ended. */
 static bool take_head(Exchange *ex, int status, HttpHeaders headers) {
+    char text[sizeof ex->record.degraded];
+    Str degraded = http_header(headers, "baton-degraded");
     ex->record.upstream_status = status;
     if (!is_success(status)) return true;
-    note_reply(ex, headers);
-    if (*ex->record.degraded && ex->router->conf.strict) {
-        char text[sizeof ex->record.degraded];
-        snprintf(text, sizeof text, "%s", ex->record.degraded);
+    route_stages_read(http_header(headers, "baton-stages"), &ex->record.stages);
+    snprintf(text, sizeof text, STR_FMT, STR_ARG(degraded));
+    if (*text && ex->router->conf.strict) {
         exchange_cancel(ex);
-        refuse_degraded(ex, "strict", text, 502);
+        refuse_degraded(ex, "decode", text, 502);
         return false;
     }
+    if (*text) note_degraded(ex, "decode", text);
     route_prefix_add(&ex->pod->prefixes, ex->prompt.hashes, ex->prompt.count);
     if (ex->asked.stream && is_events(headers)) deliver_stream(ex);
     return true;
@@ -329,6 +324,7 @@ static void call_decode(Exchange *ex) {
     ex->record.decode_began_us = now_us;
     ex->record.first_us = ex->record.decode_ended_us = 0;
     ex->record.upstream_status = 0;
+    route_stages_read((Str){NULL, 0}, &ex->record.stages);
     ex->is_stream = false;
     Str params = {ex->params.at, ex->params.length},
         model = ex->found.adapter ? (Str){0} : server->model_json;
@@ -346,8 +342,8 @@ static void call_decode(Exchange *ex) {
 /* ---- prefill ---- */
 
 /* What prefill says goes to decode as it is, byte for byte.  False: --strict refused it. */
-static bool take_params(Exchange *ex, const Body *reply) {
-    Str params;
+static bool take_params(Exchange *ex, HttpHeaders headers, const Body *reply) {
+    Str params, why = http_header(headers, "baton-degraded");
     buf_clear(&ex->params);
     if (!hands_over(ex)) return true;
     if (route_body_get(reply, BODY_KV_PARAMS, &params) == '{') {
@@ -355,9 +351,12 @@ static bool take_params(Exchange *ex, const Body *reply) {
         ex->params_until_us = clock_mono_us() + PARAMS_US;
         return true;
     }
-    char text[200];
-    snprintf(text, sizeof text, "prefill pod %s handed nothing over (no kv_transfer_params): "
-             "the decode pod computes the prompt", ex->pair.prefill->pod->name);
+    char text[sizeof ex->record.degraded];
+    if (!why.length) why = STR("no kv_transfer_params");
+    snprintf(text, sizeof text,
+             "prefill pod %s handed nothing over (%.*s): the decode pod computes "
+             "the prompt",
+             ex->pair.prefill->pod->name, (int)(why.length < 120 ? why.length : 120), why.at);
     if (refuse_degraded(ex, "no_params", text, 502)) return false;
     note_degraded(ex, "no_params", text);
     return true;
@@ -379,14 +378,16 @@ static void prefill_is_whole(Exchange *ex, HttpHeaders headers, Str body) {
     ex->record.prefill_tokens = stages.told        ? stages.computed
                                 : usage.prompt > 0 ? (uint64_t)usage.prompt
                                                    : 0;
+    ex->prefill_failure[0] = 0; /* it was made up for */
     route_prefix_add(&ex->pair.prefill->pod->prefixes, ex->prompt.hashes, ex->prompt.count);
-    if (take_params(ex, &reply)) call_decode(ex);
+    if (take_params(ex, headers, &reply)) call_decode(ex);
 }
 
 static void on_prefill_done(HttpCall *http, int status, Str body, const Err *failure, void *user) {
     Exchange *ex = user;
     HttpHeaders headers = http_call_headers(http);
     ex->record.prefill_ended_us = clock_mono_us();
+    ex->record.upstream_status = status;
     route_metrics_call(ex->router->metrics, &ex->record, true, failure ? 502 : status,
                        ex->record.prefill_ended_us - ex->record.prefill_began_us);
     Err err = {0};

@@ -108,8 +108,12 @@ static void a_prefill_reply_must_hand_something_over(void **state) {
         const char *reply;
         bool strict;
         int status;
-        const char *want, *degraded;
+        const char *want, *degraded, *reason;
     } cases[] = {
+        {"{\"usage\":{}}", false, 200, DECODE_CLEAN,
+         "prefill pod prefill-0 handed nothing over (a consumer offers nothing): the decode pod "
+         "computes the prompt",
+         "a consumer offers nothing"},
         {"{\"usage\":{}}", true, 502,
          "degraded, which --strict forbids: prefill pod prefill-0 handed nothing over (no "
          "kv_transfer_params): the "
@@ -123,7 +127,7 @@ static void a_prefill_reply_must_hand_something_over(void **state) {
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         test_open();
-        engine_open(0, ANSWER_JSON, cases[i].reply);
+        engine_open(0, ANSWER_JSON, cases[i].reply)->degraded = cases[i].reason;
         engine_open(1, ANSWER_JSON, DECODE_REPLY);
         router_start((RouterConf){.strict = cases[i].strict}, 1, 2);
         Seen seen;
@@ -228,6 +232,35 @@ static void another_pair_makes_up_for_a_failed_one(void **state) {
             seen_free(&seen);
             test_close();
         }
+}
+
+/* Prefill has failed once and worked since: the last attempt asks it again. */
+static void the_last_attempt_prefills_if_prefill_works(void **state) {
+    (void)state;
+    test_open();
+    for (size_t k = 0; k < 4; k++)
+        engine_open(k, ANSWER_JSON, k < 2 ? PREFILL_REPLY : DECODE_REPLY);
+    t.engines[0].status = t.engines[2].status = 500;
+    router_start((RouterConf){.access_log = ROUTE_LOG_JSON}, 2, 4);
+    RoutePod **pods =
+        route_store_table(t.router->store)->pods; /* decode-0, decode-1, prefill-0 ... */
+    assert_string_equal(pods[1]->name, "decode-1");
+    assert_string_equal(pods[3]->name, "prefill-1");
+    pods[1]->in_flight += 5;
+    pods[3]->in_flight += 5;
+    Seen seen;
+    ask(&seen, ASK "}");
+    pods[1]->in_flight -= 5;
+    pods[3]->in_flight -= 5;
+    assert_int_equal(seen.status, 200);
+    assert_string_equal(head_of(&seen, "baton-degraded"), "");
+    assert_true(engine_saw(&t.engines[3], "\"kv_transfer_params\":" PARAMS_MADE));
+    assert_int_equal(t.engines[0].requests, 1);
+    assert_int_equal(t.engines[1].requests, 2);
+    auto_free char *log = log_text();
+    assert_in(log, "\"upstream_attempts\":3,");
+    seen_free(&seen);
+    test_close();
 }
 
 static void three_attempts_are_the_most(void **state) {
@@ -612,6 +645,7 @@ int main(void) {
         cmocka_unit_test(a_prefill_reply_must_hand_something_over),
         cmocka_unit_test(an_engines_own_refusal_is_passed_on),
         cmocka_unit_test(another_pair_makes_up_for_a_failed_one),
+        cmocka_unit_test(the_last_attempt_prefills_if_prefill_works),
         cmocka_unit_test(three_attempts_are_the_most),
         cmocka_unit_test(without_prefill_the_decode_pod_computes_and_says_so),
         cmocka_unit_test(a_group_without_a_ready_prefill_pod_decodes_alone),
