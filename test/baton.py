@@ -126,7 +126,8 @@ class Engine(Process):
         port = port or free_port()
         more = []
         if role:
-            config = {"kv_connector": "NixlConnector", "kv_role": role, **(transfer or {})}
+            config = {"kv_connector": "NixlConnector", "kv_role": role,
+                      "kv_connector_extra_config": {"kv_lease_duration": 4 * SLOW, **(transfer or {})}}
             more = ["--kv-transfer-config", json.dumps(config)]
         super().__init__("engine", "serve", MODEL, "--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", port,
                          "--max-model-len", 4096, *more, *arguments, env=env, port=port, **keep)

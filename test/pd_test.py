@@ -127,10 +127,21 @@ def test_a_dead_prefill_engine_is_named_and_decode_goes_on():
         contains(reply.headers["baton-degraded"], str(params["remote_port"]))
         assert int(apart.decode.stages(reply)["computed"]) == 50
         assert apart.decode.metric("baton:degraded_total") == 1
-        through = curl(apart.url + "/v1/completions", {"model": "smollm2", "prompt": "x", "max_tokens": 1})
-        assert through.status in (502, 503), through.body
-        contains(through.json()["error"]["message"], "prefill", str(apart.prefill.port))
+        through, got = ask(apart.url, prompt)
+        assert want["choices"] == got["choices"]
+        contains(through.headers["baton-degraded"], "prefill", str(apart.prefill.port), "connection refused")
+        assert traced(through)["rail"] == "none"
         apart.decode.assert_at_rest()
+
+
+def test_a_strict_router_answers_one_error_that_names_stage_and_peer():
+    with Apart(router_flags=["--strict"]) as apart:
+        apart.prefill.kill()
+        for stream in (False, True):
+            body = {"model": "smollm2", "prompt": "x", "max_tokens": 1, "stream": stream}
+            reply = curl(apart.url + "/v1/completions", body)
+            assert reply.status in (502, 503), reply.body
+            contains(reply.json()["error"]["message"], "prefill", str(apart.prefill.port), "connection refused")
 
 
 def test_a_silent_prefill_engine_costs_a_deadline_and_no_more():
@@ -165,7 +176,7 @@ def test_strict_makes_it_one_clear_error():
                      {"prompt": [5] * 40, "max_tokens": 1, "kv_transfer_params": {"do_remote_decode": True}})
         params = offer.json()["kv_transfer_params"]
         reply = curl(apart.decode.url + "/v1/completions", {"prompt": [6] * 40, "max_tokens": 4, "kv_transfer_params": params})
-        assert reply.status >= 500
+        assert reply.status == 500, reply.body
         contains(reply.json()["error"]["message"], "another prompt")
         assert curl(apart.decode.url + "/v1/completions", {"prompt": [6] * 40, "max_tokens": 1}).status == 200
 

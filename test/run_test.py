@@ -89,7 +89,7 @@ class Terminal:
 
 def test_on_a_terminal_it_goes_on_as_a_chat():
     t = Terminal(BATON, "run", MODEL)
-    t.read_until("answer")
+    t.read_until("first token")
     contains(t.text, "\033[", "you ──▶ router")
     t.read_until(">>> ", 10)
     t.type("And of Italy?\n")

@@ -18,6 +18,11 @@
 #define QUESTION "What is the capital of France?" /* that the smallest model answers well */
 #define LINE_MAX_BYTES (64 * KIB)
 #define READY_WITHIN_MS 120000
+/* A short lease: whoever ends us does not leave a prefill engine waiting for a decode engine that
+ * is gone. */
+#define TRANSFER(role)                                                                            \
+    "{\"kv_connector\":\"NixlConnector\",\"kv_role\":\"" role                                   \
+    "\",\"kv_connector_extra_config\":{\"kv_lease_duration\":5}}"
 
 typedef struct RunConf {
     const char *prompt, *system;
@@ -319,10 +324,10 @@ static bool add_all(Run *r, Err *err) {
         if (!(first = add_engine(r, "engine", NULL, err))) return false;
     } else {
         if (!(first = add_engine(r, "prefill",
-                                 "{\"kv_connector\":\"NixlConnector\",\"kv_role\":\"kv_producer\"}",
+                                 TRANSFER("kv_producer"),
                                  err)) ||
             !(second = add_engine(
-                  r, "decode", "{\"kv_connector\":\"NixlConnector\",\"kv_role\":\"kv_consumer\"}",
+                  r, "decode", TRANSFER("kv_consumer"),
                   err)))
             return false;
     }

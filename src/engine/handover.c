@@ -202,7 +202,9 @@ void handover_pulled(Engine *e, const KvPullResult *result) {
         report->cached = 0; /* found again when the prompt is computed */
         report->rail = KV_RAIL_AUTO;
         report->bytes = 0;
-        handover_give_up(e, t, &result->err);
+        Err why = result->err;
+        if (err_http_status(why.code) < 500) why.code = ERR_DAMAGED; /* not the client's doing */
+        handover_give_up(e, t, &why);
         return;
     }
     t->hand_over = HAND_NONE;
