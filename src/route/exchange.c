@@ -109,6 +109,10 @@ void exchange_drop_all(Router *router) {
 
 /* ---- its beginning ---- */
 
+static Str keep(Exchange *ex, Str text) {
+    return (Str){arena_dup(&ex->arena, text.at, text.length), text.length};
+}
+
 static Exchange *exchange_new(Router *router, HttpRequest *request) {
     Exchange *ex = mem_new(sizeof *ex);
     ex->router = router;
@@ -121,10 +125,11 @@ static Exchange *exchange_new(Router *router, HttpRequest *request) {
     id_make(ex);
     ex->record = (RouteRecord){
         .id = ex->id,
-        .method = request->method,
-        .path = request->path,
+        .method =
+            keep(ex, request->method), /* the request ends with its reply, before the record */
+        .path = keep(ex, request->path),
         .model = STR(""),
-        .client = str_of(request->peer),
+        .client = keep(ex, str_of(request->peer)),
         .usage = {-1, -1},
         .began_us = request->began_us,
         .wall_us = clock_wall_us() - (clock_mono_us() - request->began_us),
@@ -168,9 +173,9 @@ void exchange_begin(Router *router, HttpRequest *request) {
         exchange_refuse(ex, &err, err_http_status(err.code), "request_parsing", "request_failed");
         return;
     }
-    ex->record.model = ex->asked.model;
+    ex->record.model = keep(ex, ex->asked.model);
     ex->record.stream = ex->asked.stream;
-    ex->model = arena_dup(&ex->arena, ex->asked.model.at, ex->asked.model.length);
+    ex->model = ex->record.model.at;
     ex->known_model = route_table_knows(ex->table, ex->asked.model);
     route_metrics_downstream(router->metrics, ex->known_model ? ex->model : "unknown", 1);
     if (!route_table_find(ex->table, ex->asked.model, request->path, request->headers,

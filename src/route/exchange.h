@@ -22,6 +22,8 @@
  * Decode may take KV that a failed decode did not ask for, as long as prefill surely still offers
  * it; otherwise prefill is asked again, and its old offer expires by itself.
  *
+ * The request's memory goes with the last byte of its reply; the record holds copies.
+ *
  * Files: exchange.c begins and ends, upstream.c calls engines, deliver.c answers the client. */
 #ifndef BATON_ROUTE_EXCHANGE_H
 #define BATON_ROUTE_EXCHANGE_H

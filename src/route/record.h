@@ -33,7 +33,7 @@ typedef struct RouteStages { /* of a reply's header Baton-Stages */
     char rail[8];
 } RouteStages;
 
-typedef struct RouteRecord {
+typedef struct RouteRecord { /* its views outlive the request: it is told when that has ended */
     const char *id;
     Str method, path, model, client;
     const char *route, *server, *upstream_model; /* NULL: none yet */

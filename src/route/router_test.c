@@ -190,6 +190,34 @@ static void headers_of_a_reply_are_kept_as_they_are(void **state) {
     test_close();
 }
 
+/* Its memory goes with the reply, and what is told of it afterwards must not look there. */
+static void a_large_request_is_answered_and_logged(void **state) {
+    (void)state;
+    for (int stream = 0; stream < 2; stream++) {
+        test_open();
+        engine_open(0, ANSWER_JSON, PREFILL_REPLY);
+        engine_open(1, stream ? ANSWER_STREAM : ANSWER_JSON, DECODE_REPLY);
+        router_start((RouterConf){.access_log = ROUTE_LOG_JSON}, 1, 2);
+        auto_buf Buf body = {0}, want = {0};
+        buf_str(&body, "{\"prompt\":\"");
+        for (size_t i = 0; i < 2 * MIB; i++) buf_char(&body, 'x');
+        buf_printf(&body, "\",\"model\":\"m\",\"max_tokens\":8%s}",
+                   stream ? ",\"stream\":true" : "");
+        Seen seen;
+        ask(&seen, body.at);
+        assert_int_equal(seen.status, 200);
+        assert_string_equal(seen.body.at, stream ? EVENT EVENT EVENT DONE_EVENT : DECODE_CLEAN);
+        assert_in_range(t.engines[0].body_seen.length, body.length + 100, body.length + 300);
+        buf_printf(&want, "\"path\":\"" CHAT
+                          "\",\"protocol\":\"HTTP/1.1\",\"status_code\":200,\"model_name\":\"m\",");
+        auto_free char *log = log_text();
+        assert_in(log, want.at);
+        assert_in(log, "\"client\":\"127.0.0.1:");
+        seen_free(&seen);
+        test_close();
+    }
+}
+
 static void requests_that_fit_nothing_are_told_why(void **state) {
     (void)state;
     const struct { const char *method, *target, *body; int status; const char *want;
@@ -368,6 +396,7 @@ int main(void) {
         cmocka_unit_test(connectors_without_hand_over_prefill_and_decode_plainly),
         cmocka_unit_test(ids_are_taken_over_or_made),
         cmocka_unit_test(headers_of_a_reply_are_kept_as_they_are),
+        cmocka_unit_test(a_large_request_is_answered_and_logged),
         cmocka_unit_test(requests_that_fit_nothing_are_told_why),
         cmocka_unit_test(metrics_count_what_happened),
         cmocka_unit_test(sixteen_streams_run_side_by_side),
