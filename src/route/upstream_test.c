@@ -638,6 +638,91 @@ static void the_router_may_close_with_requests_at_every_stage(void **state) {
     }
 }
 
+/* ---- all of it at once ---- */
+
+static uint64_t dice_state = 88172645463325252u;
+static uint64_t dice(uint64_t sides) {
+    dice_state ^= dice_state << 13, dice_state ^= dice_state >> 7, dice_state ^= dice_state << 17;
+    return dice_state % sides;
+}
+
+static void shuffle_engines(void) {
+    static const Answer answers[] = {ANSWER_JSON, ANSWER_STREAM, ANSWER_STREAM, ANSWER_CLOSE,
+                                     ANSWER_HEAD, ANSWER_BREAK,  ANSWER_OPEN,   ANSWER_HOLD};
+    static const int statuses[] = {200, 200, 200, 400, 500, 503};
+    for (size_t i = 0; i < 6; i++) {
+        TestEngine *engine = &t.engines[i];
+        engine->answer = i < 3 && dice(2) ? ANSWER_JSON : answers[dice(COUNT_OF(answers))];
+        engine->status = statuses[dice(COUNT_OF(statuses))];
+        engine->body = i < 3 ? PREFILL_REPLY : DECODE_REPLY;
+    }
+    engine_break(&t.engines[dice(6)]);
+}
+
+/* A stream says [DONE] once and nothing behind it; anything else is one JSON object. */
+static void assert_one_answer(const Seen *seen) {
+    Err err = {0};
+    if (seen->failed) return; /* the router may not have been asked at all */
+    if (strstr(head_of(seen, "content-type"), "event-stream")) {
+        assert_int_equal(count_of(seen->body.at, "[DONE]"), 1);
+        assert_string_equal(seen->body.at + seen->body.length - (sizeof DONE_EVENT - 1),
+                            DONE_EVENT);
+        return;
+    }
+    auto_json json_t *tree = json_parse((Str){seen->body.at, seen->body.length}, &err);
+    assert_non_null(tree);
+}
+
+static void whatever_happens_each_client_gets_one_answer_and_all_counts_return(void **state) {
+    (void)state;
+    enum { CLIENTS = 24, ROUNDS = 25 };
+    static Seen seen[CLIENTS];
+    auto_buf Buf large = {0};
+    buf_str(&large, ASK ",\"stream\":true,\"x\":\"");
+    for (size_t i = 0; i < 300000; i++) buf_char(&large, 'x');
+    buf_str(&large, "\"}");
+    test_open();
+    for (size_t i = 0; i < 6; i++) engine_open(i, ANSWER_JSON, PREFILL_REPLY);
+    router_start(
+        (RouterConf){
+            .prefill_ms = 40, .first_byte_ms = 40, .idle_ms = 40, .access_log = ROUTE_LOG_JSON},
+        3, 6);
+    for (int round = 0; round < ROUNDS; round++) {
+        const char *const bodies[] = {STREAM, ASK "}", large.at};
+        shuffle_engines();
+        for (int i = 0; i < CLIENTS; i++)
+            send_to(&seen[i], "POST", CHAT, bodies[dice(3)], (HttpHeaders){0});
+        for (int step = 0; step < 6; step++) {
+            Seen *leaves = &seen[dice(CLIENTS)];
+            run_for(dice(5));
+            if (leaves->call && dice(2)) {
+                http_call_cancel(leaves->call);
+                leaves->call = NULL;
+                leaves->ended = leaves->failed = true;
+            }
+            if (dice(4) == 0) shuffle_engines();
+        }
+        for (int i = 0; i < CLIENTS; i++) {
+            WAIT_FOR(seen[i].ended);
+            assert_one_answer(&seen[i]);
+            seen_free(&seen[i]);
+        }
+    }
+    WAIT_FOR(t.router->exchange_count == 0);
+    const RouteTable *table = route_store_table(t.router->store);
+    for (size_t k = 0; k < table->pod_count; k++) assert_int_equal(table->pods[k]->in_flight, 0);
+    Seen metrics;
+    send_to(&metrics, "GET", "/metrics", "", (HttpHeaders){0});
+    WAIT_FOR(metrics.ended);
+    assert_in(metrics.body.at, "kthena_router_active_requests 0.0\n");
+    assert_in(metrics.body.at, "kthena_router_active_downstream_requests{model=\"m\"} 0.0\n");
+    const char *active = strstr(metrics.body.at, "kthena_router_active_upstream_requests{");
+    assert_non_null(active);
+    assert_memory_equal(strchr(active, '}'), "} 0.0\n", 6);
+    seen_free(&metrics);
+    test_close();
+}
+
 int main(void) {
     log_set_level(LOG_OFF);
     const struct CMUnitTest tests[] = {
@@ -660,6 +745,7 @@ int main(void) {
         cmocka_unit_test(a_client_that_leaves_ends_the_engines_work_at_once),
         cmocka_unit_test(a_client_may_leave_between_two_attempts),
         cmocka_unit_test(the_router_may_close_with_requests_at_every_stage),
+        cmocka_unit_test(whatever_happens_each_client_gets_one_answer_and_all_counts_return),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
