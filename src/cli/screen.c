@@ -65,11 +65,13 @@ void screen_ready(Screen *s, const Fleet *fleet, const char *url, const char *mo
     if (s->terminal)
         printf(apart ? "\n  you ──▶ router ──▶ prefill ══KV══▶ decode ──▶ you\n"
                      : "\n  you ──▶ router ──▶ engine ──▶ you\n");
-    printf("%s%sall ready after %.2f s; others can ask too: curl %s/v1/chat/completions -H "
-           "'Content-Type: application/json' "
-           "-d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}'%s\n\n",
-           s->terminal ? "  " : "", style(s, DIM), seconds(clock_mono_us() - s->began_us), url,
-           model, style(s, PLAIN));
+    const char *indent = s->terminal ? "  " : "";
+    printf("%sall ready after %.2f s; others can ask too:\n", indent,
+           seconds(clock_mono_us() - s->began_us));
+    printf(
+        "%s%scurl -s %s/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        "%s  -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}'%s\n\n",
+        indent, style(s, DIM), url, indent, model, style(s, PLAIN));
     fflush(stdout);
 }
 
