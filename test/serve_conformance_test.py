@@ -194,7 +194,7 @@ def test_texts_that_do_not_depend_on_words_are_equal():
 
 def test_prefill_and_decode_exchange_what_routers_know():
     exchanges = dict(recorded("pd/*.json"))
-    lease = {"kv_connector_extra_config": {"kv_lease_duration": 2}}  # offers that nobody takes end within the test
+    lease = {"kv_lease_duration": 2}  # offers that nobody takes end within the test
     with Engine(role="kv_producer", transfer=lease) as prefill, Engine(role="kv_consumer") as decode:
         urls = {"prefill": prefill.url, "decode": decode.url}
 
