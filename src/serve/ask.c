@@ -279,7 +279,7 @@ static void read_stream_options(const json_t *value, const char *place, Ask *ask
     check_object(value, place, issues);
     const json_t *usage = json_object_get(value, "include_usage");
     const json_t *continuous = json_object_get(value, "continuous_usage_stats");
-    ask->include_usage = (AskInt){.given = true};
+    ask->include_usage = (AskInt){.given = json_object_size(value) > 0};
     if (usage && !json_is_null(usage))
         read_bool(usage, "body.stream_options.include_usage", &ask->include_usage, issues);
     if (continuous && !json_is_null(continuous))

@@ -81,6 +81,12 @@ static bool check_format(const Ask *ask, Problem *problem) {
                        "plain text.", type ? type : "?");
 }
 
+size_t ask_prompt_count(const Ask *ask) {
+    const json_t *first = json_array_get(ask->prompt, 0);
+    bool several = json_is_string(first) || json_is_array(first);
+    return several ? json_array_size(ask->prompt) : 1;
+}
+
 static bool check_prompt(const Ask *ask, Problem *problem) {
     if (ask->kind != ASK_COMPLETION) return true;
     bool empty = !ask->prompt ||
@@ -89,9 +95,8 @@ static bool check_prompt(const Ask *ask, Problem *problem) {
     if (empty)
         return problem_value(problem, "prompt", NULL,
                              "Either prompt or prompt_embeds must be provided and non-empty.");
-    bool several = json_is_array(ask->prompt) && !json_is_integer(json_array_get(ask->prompt, 0));
-    size_t count = json_array_size(ask->prompt);
-    if (!several || count <= LIMIT_PROMPTS) return true;
+    size_t count = ask_prompt_count(ask);
+    if (count <= LIMIT_PROMPTS) return true;
     return problem_value(problem, "prompt", NULL,
                          "prompt list length %zu exceeds the maximum allowed count of %d.", count,
                          LIMIT_PROMPTS);

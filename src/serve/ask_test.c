@@ -44,6 +44,7 @@ static void what_changes_nothing_here_is_accepted(void **state) {
         "{" CHAT ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],"
         "\"tool_choice\":\"none\"}",
         "{" CHAT ",\"stream\":true,\"stream_options\":{},\"stream_interval\":4}",
+        "{" CHAT ",\"stream_options\":{},\"add_generation_prompt\":true}",
         "{" CHAT ",\"cache_salt\":\"abc\",\"kv_transfer_params\":{}}",
         "{\"messages\":[{\"role\":\"assistant\",\"content\":null},{\"role\":\"critic\"},"
         "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},\"b\"]}]}",

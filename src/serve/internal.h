@@ -107,7 +107,6 @@ typedef struct Prompts {
 } Prompts;
 bool prompts_read(const Serve *serve, const Ask *ask, Prompts *out, Problem *problem) MUST_CHECK;
 void prompts_done(Prompts *prompts);
-size_t prompts_count(const Ask *ask); /* before they are read */
 bool prompt_encode(const Serve *serve, const Ask *ask, Str text, size_t limit, Tokens *out,
                    Problem *problem) MUST_CHECK;
 bool prompt_ids(const Serve *serve, const json_t *list, Tokens *out, Problem *problem) MUST_CHECK;

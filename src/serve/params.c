@@ -57,12 +57,12 @@ static bool read_offer(Serve *serve, const Ask *ask, KvAsk *out, Problem *proble
     if (serve->conf->role == ROLE_CONSUMER)
         return degrade(serve, out, DEGRADED_ROLE, what, "the kv_role of this engine is kv_consumer",
                        instead, problem);
-    if (prompts_count(ask) > 1 || ask->n.value > 1)
+    if (ask_prompt_count(ask) > 1 || ask->n.value > 1)
         return problem_set(
             problem, "kv_transfer_params",
             "do_remote_decode offers the KV of one prompt for one answer, but %zu prompts "
             "and n=%lld were sent: send a single prompt with n=1",
-            prompts_count(ask), (long long)(ask->n.given ? ask->n.value : 1));
+            ask_prompt_count(ask), (long long)(ask->n.given ? ask->n.value : 1));
     if (ask_is(ask->stream, false))
         return degrade(serve, out, DEGRADED_STREAM, what, "a stream carries no kv_transfer_params",
                        instead, problem);

@@ -98,12 +98,6 @@ static bool add_prompt(const Serve *serve, const Ask *ask, const json_t *ids, St
     return true;
 }
 
-size_t prompts_count(const Ask *ask) {
-    const json_t *first = json_array_get(ask->prompt, 0);
-    bool several = json_is_string(first) || json_is_array(first);
-    return several ? json_array_size(ask->prompt) : 1;
-}
-
 static Str text_of(const json_t *value) {
     return (Str){json_string_value(value), json_string_length(value)};
 }
@@ -112,7 +106,7 @@ bool prompts_read(const Serve *serve, const Ask *ask, Prompts *out, Problem *pro
     *out = (Prompts){0};
     const json_t *prompt = ask->prompt, *first = json_array_get(prompt, 0), *one;
     bool several = json_is_array(prompt) && (json_is_string(first) || json_is_array(first));
-    out->at = mem_new(prompts_count(ask) * sizeof *out->at);
+    out->at = mem_new(ask_prompt_count(ask) * sizeof *out->at);
     if (ask->kind == ASK_CHAT) {
         out->rendered.limit = LIMIT_TEMPLATE_OUTPUT;
         if (!chat_render(serve, ask, &out->rendered, problem)) return false;
