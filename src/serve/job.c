@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ID_BASE 100 /* bytes of an X-Request-Id that become part of ids */
-
 /* ---- the end ---- */
 
 static void choice_done(Choice *choice) {
@@ -235,7 +233,7 @@ static void name_job(Job *job) {
     snprintf(hex, sizeof hex, "%016llx", (unsigned long long)random);
     if (!given.length) given = job->ask.request_id;
     if (!given.length) given = str_of(hex);
-    if (given.length > ID_BASE) given.length = utf8_whole(given.at, ID_BASE);
+    if (given.length > LIMIT_REQUEST_ID) given.length = utf8_whole(given.at, LIMIT_REQUEST_ID);
     snprintf(job->id, sizeof job->id, "%s-%.*s", job->ask.kind == ASK_CHAT ? "chatcmpl" : "cmpl",
              STR_ARG(given));
 }
@@ -277,7 +275,7 @@ static void init_choice(Job *job, size_t index) {
     random_bytes(&random, sizeof random);
     if (job->ask.kind == ASK_CHAT && job->count == 1)
         snprintf(request->id, sizeof request->id, "%s-%08x", job->id, random);
-    else snprintf(request->id, sizeof request->id, "%s-%zu-%08x", job->id, index, random);
+    else snprintf(request->id, sizeof request->id, "%s-%u-%08x", job->id, choice->index, random);
     request->user = choice;
     request->prompt = choice->prompt->ids;
     request->prompt_count = choice->prompt->count;

@@ -79,7 +79,7 @@ struct Job {
     Choosing choosing;
     KvAsk kv;
     Arena arena;
-    char id[112];                /* "chatcmpl-..." */
+    char id[140];                /* "chatcmpl-..." */
     int64_t created_s;
     bool stream, began;          /* the stream's head has left */
     bool usage, continuous;      /* in a stream */

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TRUNCATE_FROM 16 /* contexts of text that truncate_prompt_tokens cuts down at most */
-
 int64_t ask_int_of(const json_t *value) {
     if (json_is_integer(value)) return json_integer_value(value);
     if (json_is_string(value)) return strtoll(json_string_value(value), NULL, 10);
@@ -86,7 +84,7 @@ static bool fit(const Serve *serve, const Ask *ask, Tokens *tokens, Problem *pro
 static bool add_prompt(const Serve *serve, const Ask *ask, const json_t *ids, Str text,
                        Prompts *out, Problem *problem) {
     Tokens tokens = {0};
-    size_t limit = serve->context * (ask->truncate.given ? TRUNCATE_FROM : 1);
+    size_t limit = serve->context * (ask->truncate.given ? LIMIT_TRUNCATED : 1);
     bool ok = (ids ? prompt_ids(serve, ids, &tokens, problem)
                    : prompt_encode(serve, ask, text, limit, &tokens, problem)) &&
               fit(serve, ask, &tokens, problem);

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TOKENIZE_BYTES (4 * MIB) /* of one text for /tokenize: a second of work for the loop */
-
 typedef struct Endpoint {
     const char *path;
     const char *method, *method_too; /* method_too: NULL, or a second one */
@@ -190,9 +188,9 @@ static bool tokenize(const Serve *serve, const Ask *ask, Tokens *tokens, Problem
         if (!chat_render(serve, ask, &rendered, problem)) return false;
         text = (Str){rendered.at ? rendered.at : "", rendered.length};
     }
-    if (text.length > TOKENIZE_BYTES)
+    if (text.length > LIMIT_TOKENIZE)
         return problem_set(problem, "prompt", "the text has %zu bytes, %zu at most", text.length,
-                           TOKENIZE_BYTES);
+                           LIMIT_TOKENIZE);
     return prompt_encode(serve, ask, text, 0, tokens, problem);
 }
 

@@ -179,6 +179,28 @@ static void several_answers_to_one_prompt_share_it(void **state) {
     fixture_stop(&f);
 }
 
+static void a_long_request_id_is_cut(void **state) {
+    (void)state;
+    Fixture f;
+    fixture_start(&f, NULL);
+    double_engine.held = true;
+    auto_buf Buf header = {0}, id = {0};
+    buf_str(&header, "X-Request-Id:");
+    buf_str(&id, "chatcmpl-");
+    for (int i = 0; i < 200; i++) buf_char(&header, 'r');
+    for (int i = 0; i < LIMIT_REQUEST_ID; i++) buf_char(&id, 'r');
+    send_call(&f, "POST", CHATS, header.at, STR(CHAT(",\"n\":2")));
+    WAIT(&f, double_engine.count == 2);
+    const char *name = double_engine.requests[1]->id;
+    assert_memory_equal(name, id.at, id.length);
+    assert_int_equal(strlen(name), id.length + strlen("-1-89abcdef"));
+    double_end(0, 504, FINISH_LENGTH);
+    double_end(1, 504, FINISH_LENGTH);
+    buf_char(&id, '"');
+    assert_contains(wait_reply(&f)->body, id.at);
+    fixture_stop(&f);
+}
+
 static void a_stop_string_ends_the_answer_and_the_request(void **state) {
     (void)state;
     Fixture f;
@@ -624,6 +646,7 @@ int main(void) {
         cmocka_unit_test(usage_comes_at_the_end_or_with_every_event),
         cmocka_unit_test(several_prompts_are_several_choices),
         cmocka_unit_test(several_answers_to_one_prompt_share_it),
+        cmocka_unit_test(a_long_request_id_is_cut),
         cmocka_unit_test(a_stop_string_ends_the_answer_and_the_request),
         cmocka_unit_test(a_stop_token_is_told_and_left_out),
         cmocka_unit_test(log_probabilities_have_the_shape_of_each_api),
