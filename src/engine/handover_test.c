@@ -302,7 +302,7 @@ static void a_restarted_prefill_engine_is_taken_for_what_it_is(void **state) {
         engine_close(e);
         e = test_engine(&conf); /* same id, same port, another life: the offer is gone */
         answer_wait(submit(decode, late));
-        assert_string_not_equal(late->request.report.degraded, "");
+        assert_non_null(strstr(late->request.report.degraded, "it started"));
         answers_same(d, late);
         answer_free(q);
         answer_free(p);

@@ -190,6 +190,7 @@ static void hello_init(KvAgent *agent) {
                          .generations_at = kv_pool_generations_at(pool),
                          .capacity = kv_pool_capacity(pool)};
     snprintf(hello->engine, sizeof hello->engine, "%s", agent->conf.engine_id);
+    agent->started_us = clock_mono_us();
     while (hello->epoch == 0) random_bytes(&hello->epoch, sizeof hello->epoch);
 }
 

@@ -140,7 +140,7 @@ static void a_forced_rail_that_cannot_be_used_is_an_error(void **state) {
 static void an_offer_that_is_not_there_is_told_at_once_and_why(void **state) {
     (void)state;
     static const struct { const char *what; ErrCode code; const char *message; } cases[] = {
-        {"unknown", ERR_NOT_FOUND, "*: it knows no offer of that request"},
+        {"unknown", ERR_NOT_FOUND, "*: it knows no offer of that request: it started * ms ago"},
         {"expired", ERR_UNAVAILABLE, "*: its offer expired * ms ago"},
         {"released", ERR_UNAVAILABLE, "*: its offer was already taken or released * ms ago"},
         {"retracted", ERR_UNAVAILABLE, "*: it has retracted its offer * ms ago"},

@@ -52,6 +52,7 @@ typedef struct Ended { /* an offer that was, to say why it is gone */
 struct KvAgent {
     KvAgentConf conf;
     WireHello hello; /* ours: engine id, epoch, shape, port */
+    int64_t started_us; /* who asks for an offer of an earlier life is told when this one began */
     size_t block_bytes;
     int memory_fd;   /* the pool's memfd, opened anew for reading only; -1: not over shm */
 

@@ -183,7 +183,7 @@ static const Ended *ended_find(const KvAgent *agent, uint64_t request, KvLease l
 static void answer_ended(Conn *conn, uint64_t pull, KvLease lease, const Ended *ended) {
     if (ended)
         answer_gone(conn, pull, lease, reason_of(ended->end), clock_mono_us() - ended->at_us);
-    else answer_gone(conn, pull, lease, WIRE_UNKNOWN, 0);
+    else answer_gone(conn, pull, lease, WIRE_UNKNOWN, clock_mono_us() - conn->agent->started_us);
 }
 
 /* ---- blocks on their way ---- */

@@ -483,8 +483,8 @@ static bool on_gone(Pull *pull, Str body, Err *err) {
     else err_set(&why, ERR_UNAVAILABLE, "its offer is gone, reason %u", gone.reason);
     if (gone.ago_us > 0) {
         size_t length = strlen(why.message);
-        snprintf(why.message + length, sizeof why.message - length, " %lld ms ago",
-                 (long long)(gone.ago_us / 1000));
+        snprintf(why.message + length, sizeof why.message - length, "%s %lld ms ago",
+                 gone.reason == WIRE_UNKNOWN ? ": it started" : "", (long long)(gone.ago_us / 1000));
     }
     if (pull->stage == PULL_CONFIRMING)
         err_wrap(&why, "all blocks had come, but they may have been overwritten meanwhile");

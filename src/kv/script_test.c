@@ -321,7 +321,7 @@ static void whatever_the_owner_does_the_pull_ends_in_time_with_the_cause(void **
         {"answers another pull", answers_another_pull, ERR_DEADLINE,
          "*: waited for its manifest" WAITED},
         {"knows nothing", knows_nothing, ERR_NOT_FOUND,
-         "*: it knows no offer of that request 1234 ms ago"},
+         "*: it knows no offer of that request: it started 1234 ms ago"},
         {"gone, 99", gone_for_an_unheard_of_reason, ERR_UNAVAILABLE,
          "*: its offer is gone, reason 99 1234 ms ago"},
         {"manifest and silence", manifest_and_silence, ERR_DEADLINE,
