@@ -484,7 +484,8 @@ static bool on_gone(Pull *pull, Str body, Err *err) {
     if (gone.ago_us > 0) {
         size_t length = strlen(why.message);
         snprintf(why.message + length, sizeof why.message - length, "%s %lld ms ago",
-                 gone.reason == WIRE_UNKNOWN ? ": it started" : "", (long long)(gone.ago_us / 1000));
+                 gone.reason == WIRE_UNKNOWN ? ": it started" : "",
+                 (long long)(gone.ago_us / 1000));
     }
     if (pull->stage == PULL_CONFIRMING)
         err_wrap(&why, "all blocks had come, but they may have been overwritten meanwhile");
