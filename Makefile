@@ -5,6 +5,7 @@
 # make bench      the programs that bench/*/run measure with
 #
 # Adding a file is a no-op: sources are found by wildcard, dependencies are written by the compiler.
+# V=1 prints whole commands.
 # MODE = release | debug (ASan, UBSan) | tsan | fuzz (debug, and the fuzzers see which code they reach); each has its
 # own folder under build/.
 
@@ -38,21 +39,30 @@ build/baton: $(BUILD)/baton
 	@ln -sf $(MODE)/baton $@
 all: build/baton $(TESTS)
 
-$(BUILD)/%.o: %.c
+ifndef V
+.SILENT:
+endif
+
+$(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
+	@echo "CC   $<"
 	$(CC) $(CFLAGS) -c $< -o $@
 $(LIBRARY): $(filter-out $(BUILD)/src/cli/main.o,$(OBJECTS))
 	@rm -f $@
 	ar rcs $@ $^
 $(BUILD)/baton: $(BUILD)/src/cli/main.o $(LIBRARY)
+	@echo "LINK $@"
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 $(BUILD)/%_test: $(BUILD)/%_test.o $(LIBRARY)
+	@echo "LINK $@"
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS) -lcmocka
 $(BUILD)/%_fuzz: $(BUILD)/%_fuzz.o $(BUILD)/fuzz/driver.o $(LIBRARY)
+	@echo "LINK $@"
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 .PRECIOUS: $(BUILD)/%.o
 
 $(BUILD)/%_bench: $(BUILD)/%_bench.o $(LIBRARY)
+	@echo "LINK $@"
 	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
 bench: build/baton $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*/*_bench.c))
 

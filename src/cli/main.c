@@ -38,8 +38,21 @@ static int unknown_command(const char *name) {
     for (size_t i = 0; i < COUNT_OF(commands); i++) names[i] = commands[i].name;
     const char *nearest = str_nearest(name, names, COUNT_OF(commands));
     fprintf(stderr, "baton: unknown command '%s'\n", name);
-    fprintf(stderr, "hint: %s%s%s`baton help` lists all commands.\n",
+    fprintf(stderr, "hint: %s%s%sType: baton help, for all commands.\n",
             nearest ? "Did you mean `baton " : "", nearest ? nearest : "", nearest ? "`?  " : "");
+    return 2;
+}
+
+static bool is_help(const char *word) {
+    return !strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
+static int no_such_part(const Command *command, const char *part) {
+    if (part && is_help(part)) return print_help(stdout), 0;
+    if (part) fprintf(stderr, "baton: unknown command '%s %s'\n", command->name, part);
+    else fprintf(stderr, "baton: '%s' is only half a command\n", command->name);
+    fprintf(stderr, "hint: Type: baton %s %s, or baton help for all commands.\n", command->name,
+            command->part);
     return 2;
 }
 
@@ -53,8 +66,7 @@ int main(int argc, char **argv) {
     called = called ? called + 1 : argv[0];
     if (!strcmp(called, "vllm") && argc > 1 && !strcmp(argv[1], "serve"))
         return serve_command(argc - 2, argv + 2);
-    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help") ||
-        !strcmp(argv[1], "-h")) {
+    if (argc < 2 || is_help(argv[1])) {
         print_help(argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
     }
@@ -64,9 +76,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], c->name) != 0) continue;
         if (!c->part) return c->run(argc - 2, argv + 2);
         if (argc > 2 && !strcmp(argv[2], c->part)) return c->run(argc - 3, argv + 3);
-        fprintf(stderr, "baton: `baton %s` needs a part: `baton %s %s`\n", c->name, c->name,
-                c->part);
-        return 2;
+        return no_such_part(c, argc > 2 ? argv[2] : NULL);
     }
     return unknown_command(argv[1]);
 }

@@ -165,10 +165,8 @@ static void note_rail(Pull *pull, const Err *why) {
 
 static void hint_unreachable(const Pull *pull, Err *err) {
     if (err->hint[0]) return;
-    err_hint(
-        err,
-        "Check that the prefill engine runs and that this host reaches %.80s:%d: baton doctor.",
-        pull->host, pull->port);
+    err_hint(err, "Check that the prefill engine runs and that this host reaches %.80s:%d.",
+             pull->host, pull->port);
 }
 
 static void get_or_release(Pull *pull) {
