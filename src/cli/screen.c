@@ -96,13 +96,13 @@ static void print_prompt(const Screen *s, const Trace *t) {
     if (t->pulled) {
         uint64_t kept = total > t->prefill_tokens ? total - t->prefill_tokens : 0;
         printf("%llu computed by %s", (unsigned long long)t->prefill_tokens, t->prefill);
-        if (kept) printf(" (%llu were in its cache)", (unsigned long long)kept);
+        if (kept) printf(" (%llu cached there)", (unsigned long long)kept);
         printf(", %llu handed over to %s", (unsigned long long)t->pulled, t->decode);
-        if (t->cached) printf(" (%llu were in its cache)", (unsigned long long)t->cached);
+        if (t->cached) printf(" (%llu cached there)", (unsigned long long)t->cached);
         if (t->computed) printf(", %llu computed there", (unsigned long long)t->computed);
     } else {
         printf("%llu computed by %s", (unsigned long long)t->computed, t->decode);
-        if (t->cached) printf(" (%llu were in its cache)", (unsigned long long)t->cached);
+        if (t->cached) printf(" (%llu cached there)", (unsigned long long)t->cached);
     }
     putchar('\n');
 }

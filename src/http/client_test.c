@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include "http.h"
-#include <cmocka.h>
+#include "io/loop_test.h"
 
 /* ---- a server that keeps what it gets and answers with bytes of the test's choice ---- */
 
@@ -31,21 +31,7 @@ typedef struct Test {
 
 static Test t;
 
-static void stop(void *loop) { loop_stop(loop); }
-static void run_for(uint64_t ms) {
-    Timer *end = timer_start(t.loop, ms, 0, stop, t.loop);
-    loop_run(t.loop);
-    timer_close(end);
-}
-
-#define WAIT_FOR(condition)                                                        \
-    do {                                                                           \
-        int64_t limit_ = clock_mono_us() + 20000000;                               \
-        while (!(condition)) {                                                     \
-            if (clock_mono_us() > limit_) fail_msg("never came: %s", #condition); \
-            run_for(1);                                                            \
-        }                                                                          \
-    } while (0)
+#define WAIT_FOR(condition) LOOP_WAIT_FOR(t.loop, condition)
 
 static void *peer_room(void *user, size_t *length) {
     Peer *peer = user;
@@ -185,7 +171,7 @@ static void expect_failure(Seen *seen, ErrCode code, const char *format) {
     assert_true(seen->failed);
     assert_string_equal(seen->failure.message, want);
     assert_int_equal(seen->failure.code, code);
-    run_for(2);
+    loop_run_for(t.loop, 2);
     assert_int_equal(seen->dones, 1);
     seen_done(seen);
 }
@@ -304,7 +290,7 @@ static void replies_come_whole_or_in_pieces(void **state) {
                 assert_false(seen.failed);
                 assert_string_equal(seen.text.at, cases[i].want);
                 assert_int_equal(seen.heads, 1);
-                run_for(1);
+                loop_run_for(t.loop, 1);
                 assert_int_equal(t.peers[0].stream != NULL, !cases[i].closes); /* kept, or not */
                 seen_done(&seen);
                 close_test();
@@ -527,7 +513,7 @@ static void each_stage_has_its_own_limit(void **state) {
     begin(&seen, (HttpCallConf){.idle_ms = 300, .data = on_data});
     WAIT_FOR(seen.pieces == 1);
     for (int i = 0; i < 5; i++) { /* 500 ms in all, and never 300 without a byte */
-        run_for(100);
+        loop_run_for(t.loop, 100);
         stream_write(t.peers[2].stream, "1\r\nx\r\n", 6);
     }
     stream_write(t.peers[2].stream, "0\r\n\r\n", 5);
@@ -558,7 +544,7 @@ static void a_paused_call_tells_nothing_until_it_goes_on(void **state) {
     begin(&seen, (HttpCallConf){.data = on_data, .idle_ms = 20});
     WAIT_FOR(seen.heads == 1);
     for (int i = 0; i < 3; i++) {
-        run_for(50); /* longer than idle_ms: waiting for us does not count */
+        loop_run_for(t.loop, 50); /* longer than idle_ms: waiting for us does not count */
         assert_int_equal(seen.pieces, i);
         assert_int_equal(seen.dones, 0);
         http_call_pause(seen.call, false);
@@ -582,7 +568,7 @@ static void a_paused_call_holds_its_peer_back(void **state) {
     stream_write(t.peers[0].stream, "1400000\r\n", 9);
     stream_write(t.peers[0].stream, zeros, 20 * MIB);
     stream_write(t.peers[0].stream, "\r\n0\r\n\r\n", 7);
-    run_for(20);
+    loop_run_for(t.loop, 20);
     assert_true(stream_unsent(t.peers[0].stream) > 5 * MIB);
     http_call_pause(seen.call, false);
     WAIT_FOR(seen.dones);
@@ -604,7 +590,7 @@ static void cancelling_ends_the_call_and_its_connection(void **state) {
             http_client_free(t.client);
             t.client = NULL;
         }
-        run_for(10);
+        loop_run_for(t.loop, 10);
         if (when > 0 && when < 4) WAIT_FOR(t.peers[0].is_gone);
         assert_int_equal(seen.dones, when == 4);
         assert_int_equal(seen.pieces, when == 3 ? 1 : when == 4 ? 2 : 0);
@@ -635,7 +621,7 @@ static void a_client_may_be_freed_in_done(void **state) {
     http_call(t.client, &conf);
     begin(&other, (HttpCallConf){.data = NULL});
     WAIT_FOR(dones == 1);
-    run_for(5);
+    loop_run_for(t.loop, 5);
     assert_int_equal(other.dones + dones <= 2, 1);
     seen_done(&other);
     close_test();
@@ -659,7 +645,7 @@ static void every_step_may_fail_and_is_told_once(void **state) {
                 failed += seen[i].failed;
             }
             fault_disarm_all();
-            run_for(1);
+            loop_run_for(t.loop, 1);
             for (int i = 0; i < 3; i++) {
                 assert_int_equal(seen[i].dones, 1);
                 seen_done(&seen[i]);

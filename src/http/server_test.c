@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include "http.h"
-#include <cmocka.h>
+#include "io/loop_test.h"
 
 /* ---- a server whose handler does what the path says ---- */
 
@@ -118,21 +118,7 @@ static void close_test(Test *t) {
     buf_done(&t->log);
 }
 
-static void stop(void *loop) { loop_stop(loop); }
-static void run_for(Loop *loop, uint64_t ms) {
-    Timer *end = timer_start(loop, ms, 0, stop, loop);
-    loop_run(loop);
-    timer_close(end);
-}
-
-#define WAIT_FOR(condition)                                                        \
-    do {                                                                           \
-        int64_t limit_ = clock_mono_us() + 20000000;                               \
-        while (!(condition)) {                                                     \
-            if (clock_mono_us() > limit_) fail_msg("never came: %s", #condition); \
-            run_for(test->loop, 1);                                                \
-        }                                                                          \
-    } while (0)
+#define WAIT_FOR(condition) LOOP_WAIT_FOR(test->loop, condition)
 
 /* ---- a client that sends bytes and keeps what comes ---- */
 
@@ -317,7 +303,7 @@ static void pipelined_requests_are_answered_in_order(void **state) {
                         "Content-Length: 3\r\n\r\nabcGET /3 HTTP/1.1\r\n" H
                         "\r\nGET /hold HTTP/1.1\r\n" H "\r\nGET /5 HTTP/1.1\r\n" H "\r\n");
     WAIT_FOR(t.held);
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     assert_int_equal(t.handled, 2);
     assert_true(str_eq(t.held->body, "abc"));
     assert_int_equal(http_server_open_requests(t.server), 1);
@@ -348,7 +334,7 @@ static void a_client_that_reads_no_replies_is_not_served_without_end(void **stat
     Raw *raw = raw_open("");
     stream_read(raw->stream, false);
     stream_write(raw->stream, many.at, many.length);
-    run_for(t.loop, 100);
+    loop_run_for(t.loop, 100);
     assert_in_range(t.handled, 1, 250); /* the kernel's buffers and LIMIT_HTTP_UNSENT / 2 */
     stream_read(raw->stream, true);
     WAIT_FOR(raw->in.length > (size_t)count * 100000);
@@ -367,10 +353,10 @@ static void requests_that_wait_are_not_read_without_end(void **state) {
         Raw *raw = raw_open(held ? "GET /hold HTTP/1.1\r\n" H "\r\n" : "");
         stream_read(raw->stream, false);
         stream_write(raw->stream, many.at, many.length);
-        run_for(t.loop, 100);
+        loop_run_for(t.loop, 100);
         assert_true(stream_unsent(raw->stream) > 10 * MIB);
         raw_close(raw);
-        run_for(t.loop, 10);
+        loop_run_for(t.loop, 10);
     }
     close_test(&t);
 }
@@ -485,13 +471,13 @@ static void over_the_limit_connections_are_refused(void **state) {
     open_with(&t, (HttpServerConf){.max_connections = 2, .error_body = error_body});
     Raw *first = raw_open("GET /1 HTTP/1.1\r\n" H "\r\n"), *second = raw_open("");
     WAIT_FOR(raw_has(first, "GET /1"));
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     Raw *third = raw_open("GET /3 HTTP/1.1\r\n" H "\r\n");
     WAIT_FOR(third->is_gone);
     assert_true(raw_has(third, "HTTP/1.1 503 Service Unavailable\r\n"));
     assert_true(raw_has(third, "{\"error\": \"too many connections\", \"code\": 503}"));
     raw_close(second);
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     Raw *fourth = raw_open("GET /4 HTTP/1.1\r\n" H "\r\n");
     WAIT_FOR(raw_has(fourth, "GET /4"));
     raw_close(first);
@@ -513,7 +499,7 @@ static void slow_and_idle_connections_end(void **state) {
     assert_null(strstr(after, "408"));
     Raw *raw = raw_open("GET /hold HTTP/1.1\r\n" H "\r\n"); /* a handler may take its time */
     WAIT_FOR(t.held);
-    run_for(t.loop, 500);
+    loop_run_for(t.loop, 500);
     assert_false(raw->is_gone);
     HttpRequest *held = t.held;
     reply_text(held, 200, STR("at last"));
@@ -537,7 +523,7 @@ static void a_reader_that_stands_still_is_given_up(void **state) {
     raw = raw_open("GET /big?30000000 HTTP/1.1\r\n" H "\r\n"); /* answered, and does not leave */
     stream_read(raw->stream, false);
     WAIT_FOR(t.handled == 2);
-    run_for(t.loop, 400);
+    loop_run_for(t.loop, 400);
     stream_read(raw->stream, true);
     WAIT_FOR(raw->is_gone);
     assert_true(raw->in.length < 30000000);
@@ -585,7 +571,7 @@ static void a_client_may_leave_at_every_byte_of_a_request(void **state) {
             Raw *raw = raw_open("");
             stream_write(raw->stream, request, n);
             int handled = t.handled;
-            run_for(t.loop, 1);
+            loop_run_for(t.loop, 1);
             if (how) reset(raw);
             raw_close(raw);
             WAIT_FOR(!t.held);
@@ -606,7 +592,7 @@ static void a_handler_that_does_not_ask_answers_to_nobody(void **state) {
         WAIT_FOR(t.held);
         if (streaming) http_begin(t.held, 200, "text/plain", (HttpHeaders){0});
         raw_close(raw);
-        run_for(t.loop, 5);
+        loop_run_for(t.loop, 5);
         assert_int_equal(http_server_open_requests(t.server), 1);
         if (streaming) {
             assert_true(http_send(t.held, STR("x"))); /* not "wait": nobody would call back */
@@ -621,7 +607,7 @@ static void a_handler_that_does_not_ask_answers_to_nobody(void **state) {
             reply_text(t.held, 200, STR("x"));
         }
         assert_int_equal(http_server_open_requests(t.server), 0);
-        run_for(t.loop, 1);
+        loop_run_for(t.loop, 1);
         close_test(&t);
     }
 }
@@ -685,7 +671,7 @@ static void a_slow_reader_is_waited_for(void **state) {
     auto_free char *bytes = mem_new(100000);
     size_t sent = 1;
     while (http_send(t.held, (Str){bytes, 100000})) sent++;
-    run_for(t.loop, 10);
+    loop_run_for(t.loop, 10);
     assert_int_equal(t.drains, 0);
     stream_read(raw->stream, true);
     WAIT_FOR(t.drains == 1);
@@ -804,7 +790,7 @@ static void draining_lets_open_requests_end(void **state) {
         *half = raw_open("GET /half HTTP/1.1\r\n");
     Raw *held = raw_open("GET /hold HTTP/1.1\r\n" H "\r\n");
     WAIT_FOR(t.held && raw_has(idle, "GET /1"));
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     http_server_drain(t.server, on_idle, &t);
     WAIT_FOR(idle->is_gone);
     Raw *late = raw_open("GET /late HTTP/1.1\r\n" H "\r\n");
@@ -816,7 +802,7 @@ static void draining_lets_open_requests_end(void **state) {
     auto_free char *bytes = mem_new(20 * MIB);
     stream_read(held->stream, false);
     reply_text(t.held, 200, (Str){bytes, 20 * MIB});
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     assert_int_equal(t.idles, 0); /* the reply has not left */
     assert_int_equal(http_server_open_requests(t.server), 0);
     stream_read(held->stream, true);
@@ -842,7 +828,7 @@ static void a_server_may_be_closed_with_all_open(void **state) {
         Raw *raws[] = {raw_open("GET /hold HTTP/1.1\r\n" H "\r\n"), raw_open("GET / HT"),
                        raw_open("")};
         WAIT_FOR(t.held);
-        run_for(t.loop, 5);
+        loop_run_for(t.loop, 5);
         if (in_handler) raw_send(raws[2], "GET /close HTTP/1.1\r\n" H "\r\n");
         else http_server_close(t.server);
         for (int i = 0; i < 3; i++) {
@@ -872,12 +858,12 @@ static void a_second_server_fails_at_opening(void **state) {
     assert_null(http_server_open(t.loop, &conf, &err));
     assert_int_equal(err.code, ERR_CONFLICT);
     Raw *early = raw_open("GET /1 HTTP/1.1\r\n" H "\r\n");
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     assert_false(raw_has(early, "HTTP"));
     http_server_listen(t.server);
     raw_close(early);
     Raw *raw = raw_open("GET /1 HTTP/1.1\r\n" H "\r\n");
-    run_for(t.loop, 5);
+    loop_run_for(t.loop, 5);
     raw_close(raw);
     close_test(&t);
 }

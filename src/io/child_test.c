@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "io.h"
+#include "loop_test.h"
 #include <cmocka.h>
 
 #define SELF "/proc/self/exe"
@@ -18,17 +18,6 @@ typedef struct Test {
     int greetings, farewells, pid;
     char input[64];
 } Test;
-
-static void give_up(void *user) {
-    (void)user;
-    fail_msg("the loop did not stop within 20 s");
-}
-
-static void run(Loop *loop) {
-    Timer *limit = timer_start(loop, 20000, 0, give_up, NULL);
-    loop_run(loop);
-    timer_close(limit);
-}
 
 static void exited(void *user, int64_t status, int signal) {
     Test *t = user;
@@ -54,7 +43,7 @@ static void a_child_tells_its_exit_code(void **state) {
         char command[32];
         snprintf(command, sizeof command, "exit %d", code);
         Child *child = spawn(&t, (const char *[]){"/bin/sh", "-c", command, NULL}, NULL, NULL);
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         assert_int_equal(t.status, code);
         assert_int_equal(t.signal, 0);
         child_kill(child, SIGKILL); /* has exited: nothing, and nobody else is hit */
@@ -70,7 +59,7 @@ static void a_child_that_is_killed_tells_the_signal(void **state) {
     Child *child = spawn(&t, (const char *[]){"/bin/sleep", "100", NULL}, NULL, NULL);
     assert_true(child_pid(child) > 0);
     child_kill(child, SIGKILL);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.signal, SIGKILL);
     child_close(child);
     loop_free(t.loop);
@@ -102,7 +91,7 @@ static void its_log_and_environment_are_what_was_asked_for(void **state) {
     const char *command = "read line; echo $CHILD_TEST $CHILD_TEST_2 $BATON_PARENT; echo x >&2";
     for (int i = 0; i < 2; i++) {
         Child *child = spawn(&t, (const char *[]){"/bin/sh", "-c", command, NULL}, env, log);
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         child_close(child);
     }
     Err err = {0};
@@ -129,7 +118,7 @@ static void a_forgotten_child_runs_on_and_leaves_no_zombie(void **state) {
     child_close(child);
     assert_int_equal(kill(t.pid, 0), 0);
     timer_start(t.loop, 5, 5, poll_for_end, &t); /* a zombie would still have its number */
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.exits, 0);
     loop_free(t.loop);
 }
@@ -173,7 +162,7 @@ static void a_child_ends_when_its_parent_is_killed(void **state) {
     assert_non_null(listener);
     Child *parent = spawn(&t, (const char *[]){SELF, "parent", name, NULL}, NULL, NULL);
     t.pid = child_pid(parent);
-    while (!t.farewells || !t.exits) run(t.loop);
+    while (!t.farewells || !t.exits) loop_run_until_stopped(t.loop);
     assert_int_equal(t.greetings, 1);
     assert_int_equal(t.signal, SIGKILL);
     loop_free(t.loop);
@@ -184,11 +173,11 @@ static void a_child_whose_parent_is_dead_already_ends(void **state) {
     Test t = {.loop = loop_new()};
     const char *env[] = {"BATON_PARENT=1", NULL}; /* not our number: as if adopted since */
     Child *child = spawn(&t, (const char *[]){SELF, "follow", NULL}, env, NULL);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.signal, SIGTERM);
     child_close(child);
     child = spawn(&t, (const char *[]){SELF, "follow", NULL}, NULL, NULL);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.signal, 0);
     assert_int_equal(t.status, 7);
     child_close(child);

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "io.h"
+#include "loop_test.h"
 #include <cmocka.h>
 
 #define MANY 1000
@@ -21,17 +21,6 @@ typedef struct Test {
     bool close_in_accept;
     char input[MANY][8];
 } Test;
-
-static void give_up(void *user) {
-    (void)user;
-    fail_msg("the loop did not stop within 20 s");
-}
-
-static void run(Loop *loop) {
-    Timer *limit = timer_start(loop, 20000, 0, give_up, NULL);
-    loop_run(loop);
-    timer_close(limit);
-}
 
 static void stop(void *loop) { loop_stop(loop); }
 
@@ -93,7 +82,7 @@ static void a_reserved_port_is_taken_but_refuses_until_it_starts(void **state) {
     Test t = {0};
     open_one(&t); /* finds a free port, with old connections to it once it is closed */
     connect_one(&t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     int port = listener_port(t.listener);
     listener_close(t.listener);
     Err err = {0};
@@ -105,12 +94,12 @@ static void a_reserved_port_is_taken_but_refuses_until_it_starts(void **state) {
     assert_null(listen_tcp(t.loop, "127.0.0.1", port, accepted, &t, &err));
     assert_int_equal(err.code, ERR_CONFLICT);
     connect_one(&t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.failed, 1);
     listener_start(t.listener);
     t.stop_at = 2;
     connect_one(&t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.accepted, 2);
     loop_free(t.loop);
 }
@@ -150,7 +139,7 @@ static void a_listener_may_be_closed_while_it_accepts(void **state) {
     Test t = {.close_in_accept = true};
     open_one(&t);
     for (int i = 0; i < 3; i++) connect_one(&t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.accepted, 1);
     loop_free(t.loop);
 }
@@ -162,7 +151,7 @@ static void accepting_backs_off_when_descriptors_run_out(void **state) {
     connect_one(&t);
     fault_arm("io.accept", 1, false);
     int64_t began = clock_mono_us();
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     fault_disarm_all();
     assert_in_range(clock_mono_us() - began, 90000, 5000000);
     assert_int_equal(t.accepted, 1);
@@ -180,7 +169,7 @@ static void accepting_backs_off_when_descriptors_run_out(void **state) {
     setrlimit(RLIMIT_NOFILE, &was);
     t.stop_at = 21;
     timer_close(end);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.accepted, 21);
     loop_free(t.loop);
 }
@@ -269,7 +258,7 @@ static void a_thousand_connections_are_served_at_once(void **state) {
         one->stream = stream_connect_tcp(t.loop, "127.0.0.1", listener_port(t.listener), 10000,
                                          &calls, one);
     }
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.echoed, MANY);
     loop_free(t.loop);
 }
@@ -297,7 +286,7 @@ static void a_unix_socket_left_behind_is_replaced_and_a_live_one_is_not(void **s
     Listener *second = listen_unix(t.loop, path, accepted, &t, &err);
     assert_non_null(second);
     stream_connect_unix(t.loop, path, 1000, &silent, &t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.accepted, 1);
     listener_close(second);
     assert_int_not_equal(access(path, F_OK), 0);

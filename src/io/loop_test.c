@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include "io.h"
+#include "loop_test.h"
 #include <cmocka.h>
 
 typedef struct Test {
@@ -18,17 +18,6 @@ typedef struct Test {
     void *thing;
 } Test;
 
-static void give_up(void *user) {
-    (void)user;
-    fail_msg("the loop did not stop within 10 s");
-}
-
-static void run(Loop *loop) {
-    Timer *limit = timer_start(loop, 10000, 0, give_up, NULL);
-    loop_run(loop);
-    timer_close(limit);
-}
-
 static void stop(void *user) { loop_stop(((Test *)user)->loop); }
 static void count(void *user) { ((Test *)user)->count++; }
 
@@ -38,9 +27,9 @@ static void timers_fire_in_the_order_of_their_times(void **state) {
     Timer *late = timer_start(t.loop, 30, 0, stop, &t),
           *soon = timer_start(t.loop, 5, 0, count, &t);
     Timer *often = timer_start(t.loop, 3, 3, count, &t);
-    Timer *never = timer_start(t.loop, TIMER_NEVER, 0, give_up, NULL);
+    Timer *never = timer_start(t.loop, TIMER_NEVER, 0, loop_give_up, NULL);
     int64_t began = clock_mono_us();
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_in_range(clock_mono_us() - began, 29000, 5000000);
     assert_in_range(t.count, 2, 11); /* on a busy machine `often` is less often */
     timer_close(late);
@@ -53,13 +42,13 @@ static void timers_fire_in_the_order_of_their_times(void **state) {
 static void a_timer_may_be_set_anew_or_silenced(void **state) {
     (void)state;
     Test t = {.loop = loop_new()};
-    Timer *silent = timer_start(t.loop, 1, 0, give_up, NULL), *end;
+    Timer *silent = timer_start(t.loop, 1, 0, loop_give_up, NULL), *end;
     timer_again(silent, TIMER_NEVER);
     end = timer_start(t.loop, TIMER_NEVER, 0, stop, &t);
     timer_again(end, 2);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     timer_again(end, 1); /* once more */
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     loop_free(t.loop); /* closes both */
 }
 
@@ -74,7 +63,7 @@ static void a_callback_may_close_its_own_timer_and_others(void **state) {
     Test t = {.loop = loop_new()};
     for (int i = 0; i < 3; i++) t.timers[i] = timer_start(t.loop, 1, 1, close_all_three, &t);
     timer_start(t.loop, 20, 0, stop, &t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.count, 1); /* the other two were due in the same round */
     loop_free(t.loop);
 }
@@ -83,7 +72,7 @@ static void stopping_before_the_run_ends_it_at_once(void **state) {
     (void)state;
     Loop *loop = loop_new();
     loop_stop(loop);
-    run(loop);
+    loop_run_until_stopped(loop);
     loop_free(loop);
 }
 
@@ -97,7 +86,7 @@ static void another_thread_may_stop_the_loop(void **state) {
     Test t = {.loop = loop_new()};
     pthread_t thread;
     pthread_create(&thread, NULL, stop_from_thread, &t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     pthread_join(thread, NULL);
     loop_free(t.loop);
 }
@@ -112,7 +101,7 @@ static void a_signal_is_caught_on_the_loop(void **state) {
     Test t = {.loop = loop_new()};
     Signal *signal = signal_watch(t.loop, SIGUSR1, stop, &t);
     timer_start(t.loop, 0, 0, raise_it, NULL);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     signal_close(signal);
     loop_free(t.loop);
 }
@@ -134,7 +123,7 @@ static void a_descriptor_is_waited_for_until_its_end(void **state) {
     Poll *poll = poll_open(t.loop, t.fd, read_one, &t);
     assert_int_equal(write(ends[1], "abc", 3), 3);
     close(ends[1]);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.count, 3);
     poll_close(poll);
     close(ends[0]); /* ours still */
@@ -167,7 +156,7 @@ static void a_folder_that_changes_is_told_once_for_many_changes(void **state) {
     Watch *watch = watch_open(t.loop, folder, changed, &t, &err);
     assert_non_null(watch);
     timer_start(t.loop, 0, 0, touch_in, &t);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.count, 1);
     watch_close(watch);
     for (int i = 0; i < 3; i++) {

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-#include "io.h"
+#include "loop_test.h"
 #include <cmocka.h>
 
 typedef struct Test Test;
@@ -29,24 +29,6 @@ struct Test {
     End a, b; /* a connects, b is accepted */
     bool stop_on_gone;
 };
-
-static void give_up(void *user) {
-    (void)user;
-    fail_msg("the loop did not stop within 20 s");
-}
-
-static void run(Loop *loop) {
-    Timer *limit = timer_start(loop, 20000, 0, give_up, NULL);
-    loop_run(loop);
-    timer_close(limit);
-}
-
-static void stop_late(void *user) { loop_stop(user); }
-static void run_for(Loop *loop, uint64_t ms) {
-    Timer *end = timer_start(loop, ms, 0, stop_late, loop);
-    loop_run(loop);
-    timer_close(end);
-}
 
 static bool closes(End *end, int where) {
     if ((int)end->close_in != where) return false;
@@ -139,7 +121,7 @@ static void open_test(Test *t, bool is_unix) {
 
 static void open_pair(Test *t, bool is_unix) {
     open_test(t, is_unix);
-    while (!t->b.stream || !t->a.connected) run_for(t->loop, 1);
+    while (!t->b.stream || !t->a.connected) loop_run_for(t->loop, 1);
     assert_false(t->a.failed);
     stream_read(t->a.stream, true);
     stream_read(t->b.stream, true);
@@ -181,8 +163,8 @@ static void bytes_arrive_in_order_however_they_were_written(void **state) {
         }
         assert_int_equal(t.a.done, 0);
         t.b.stop_at = size;
-        run(t.loop);
-        run_for(t.loop, 1);
+        loop_run_until_stopped(t.loop);
+        loop_run_for(t.loop, 1);
         assert_int_equal(t.b.length, size);
         assert_memory_equal(t.b.in, bytes, size);
         assert_true(t.a.done > 10);
@@ -204,9 +186,9 @@ static void one_byte_at_a_time_is_enough(void **state) {
         stream_write_views(t.a.stream, (Str[]){{bytes + 1000, 1000}, {bytes + 2000, 1000}}, 2, done,
                            &t.a);
         t.b.stop_at = 3000;
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         fault_disarm_all();
-        run_for(t.loop, 1);
+        loop_run_for(t.loop, 1);
         assert_memory_equal(t.b.in, bytes, 3000);
         assert_int_equal(t.a.done, 1);
         close_test(&t);
@@ -224,9 +206,9 @@ static void a_view_is_sent_from_where_it_lies(void **state) {
     bytes[size - 1] = 'x'; /* would not arrive if it had been copied */
     t.b.room_least = size;
     t.b.stop_at = size;
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.b.in[size - 1], 'x');
-    run_for(t.loop, 1);
+    loop_run_for(t.loop, 1);
     assert_int_equal(t.a.done, 1);
     close_test(&t);
 }
@@ -237,20 +219,20 @@ static void an_empty_view_is_done_after_what_was_written_before(void **state) {
     open_test(&t, false); /* still connecting */
     stream_write(t.a.stream, "abc", 3);
     stream_write_view(t.a.stream, NULL, 0, done, &t.a);
-    while (!t.a.connected || !t.b.stream) run_for(t.loop, 1);
+    while (!t.a.connected || !t.b.stream) loop_run_for(t.loop, 1);
     t.b.stop_at = 3;
     stream_read(t.b.stream, true);
-    run(t.loop);
-    run_for(t.loop, 1);
+    loop_run_until_stopped(t.loop);
+    loop_run_for(t.loop, 1);
     assert_int_equal(t.a.done, 1);
     stream_write_view(t.a.stream, NULL, 0, done, &t.a); /* and alone */
     assert_int_equal(t.a.done, 1);
-    run_for(t.loop, 1);
+    loop_run_for(t.loop, 1);
     assert_int_equal(t.a.done, 2);
     stream_write_view(t.a.stream, "abc", 3, done, &t.a);
     stream_close(t.a.stream); /* before it could be told */
     t.a.stream = NULL;
-    run_for(t.loop, 1);
+    loop_run_for(t.loop, 1);
     assert_int_equal(t.a.done, 2);
     close_test(&t);
 }
@@ -262,12 +244,12 @@ static void reading_is_off_until_it_is_asked_for(void **state) {
     stream_read(t.b.stream, false);
     stream_write(t.a.stream, "abc", 3);
     int64_t cpu_us = clock_cpu_us();
-    run_for(t.loop, 100);
+    loop_run_for(t.loop, 100);
     assert_in_range(clock_cpu_us() - cpu_us, 0, 50000); /* the loop sleeps meanwhile */
     assert_int_equal(t.b.length, 0);
     stream_read(t.b.stream, true);
     t.b.stop_at = 3;
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_memory_equal(t.b.in, "abc", 3);
     close_test(&t);
 }
@@ -281,12 +263,12 @@ static void what_a_slow_reader_leaves_is_counted(void **state) {
     size_t written = 0;
     for (; stream_unsent(t.a.stream) < 4 * MIB; written += MIB)
         stream_write(t.a.stream, bytes, 1 * MIB);
-    run_for(t.loop, 10);
+    loop_run_for(t.loop, 10);
     assert_int_equal(t.a.drained, 0);
     stream_read(t.b.stream, true);
     t.b.stop_at = written;
-    run(t.loop);
-    run_for(t.loop, 1);
+    loop_run_until_stopped(t.loop);
+    loop_run_for(t.loop, 1);
     assert_int_equal(t.a.drained, 1);
     close_test(&t);
 }
@@ -305,18 +287,18 @@ static void the_peers_end_is_orderly(void **state) {
             stream_close(t.a.stream);
             t.a.stream = NULL;
         }
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         assert_true(t.b.is_gone);
         assert_int_equal(t.b.why.code, ERR_NONE);
         assert_memory_equal(t.b.in, "last words", 10);
         stream_read(t.b.stream, true); /* nothing more comes, and the loop sleeps */
         int64_t cpu_us = clock_cpu_us();
-        run_for(t.loop, 100);
+        loop_run_for(t.loop, 100);
         assert_in_range(clock_cpu_us() - cpu_us, 0, 50000);
         if (half) { /* we may still answer */
             t.a.stop_at = 3;
             stream_write(t.b.stream, "bye", 3);
-            run(t.loop);
+            loop_run_until_stopped(t.loop);
             assert_memory_equal(t.a.in, "bye", 3);
         }
         close_test(&t);
@@ -338,7 +320,7 @@ static void a_reset_is_told_with_the_peers_name(void **state) {
              stream_peer(t.b.stream));
     reset(t.a.stream);
     t.a.stream = NULL;
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_string_equal(t.b.why.message, want);
     assert_int_equal(t.b.why.code, ERR_UNAVAILABLE);
     close_test(&t);
@@ -352,11 +334,11 @@ static void a_refusal_is_read_though_writing_has_failed(void **state) {
     stream_read(t.b.stream, false);
     auto_free char *bytes = pattern(1 * MIB);
     stream_write(t.b.stream, "413 too large", 13);
-    run_for(t.loop, 2);
+    loop_run_for(t.loop, 2);
     stream_read(t.a.stream, true);
     fault_arm("io.write", 1, true);
     stream_write(t.a.stream, bytes, 1 * MIB);
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     fault_disarm_all();
     assert_memory_equal(t.a.in, "413 too large", 13);
     assert_true(t.a.is_gone);
@@ -373,7 +355,7 @@ static void failing_reads_and_writes_are_told_once(void **state) {
         stream_write(t.a.stream, "abc", 3);
         assert_false(t.a.is_gone); /* never from inside the call */
         stream_write_view(t.a.stream, "abc", 3, done, &t.a);
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         fault_disarm_all();
         End *hit = n < 2 ? &t.b : &t.a;
         assert_true(hit->is_gone);
@@ -381,7 +363,7 @@ static void failing_reads_and_writes_are_told_once(void **state) {
         stream_write(hit->stream, "more", 4); /* nothing happens any more */
         assert_int_equal(stream_unsent(hit->stream), 0);
         t.stop_on_gone = false;
-        run_for(t.loop, 5);
+        loop_run_for(t.loop, 5);
         close_test(&t);
     }
 }
@@ -395,7 +377,7 @@ static void a_stream_may_be_closed_in_any_of_its_calls(void **state) {
         if (a_side[i] == IN_CONNECTED) {
             open_test(&t, false);
             t.a.close_in = IN_CONNECTED;
-            run(t.loop);
+            loop_run_until_stopped(t.loop);
         } else {
             open_pair(&t, false);
             t.a.close_in = a_side[i];
@@ -404,13 +386,13 @@ static void a_stream_may_be_closed_in_any_of_its_calls(void **state) {
             else stream_write_view(t.a.stream, bytes, 4 * MIB, done, &t.a);
             stream_write(t.b.stream, "abc", 3);
             if (a_side[i] == IN_GONE) reset(t.b.stream);
-            run(t.loop);
+            loop_run_until_stopped(t.loop);
         }
         assert_null(t.a.stream);
         size_t length = t.a.length;
         int told = t.a.connected + t.a.drained + t.a.done + t.a.is_gone;
         t.stop_on_gone = false;
-        run_for(t.loop, 5);
+        loop_run_for(t.loop, 5);
         assert_int_equal(told, t.a.connected + t.a.drained + t.a.done + t.a.is_gone);
         assert_int_equal(length, t.a.length);
         close_test(&t);
@@ -437,9 +419,9 @@ static void a_call_of_one_stream_may_close_others(void **state) {
     stream_set_calls(t.b.stream, &closing, &t);
     stream_write(t.a.stream, "abc", 3);
     stream_write(t.b.stream, "abc", 3); /* both are ready in the same round */
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_null(t.a.stream);
-    run_for(t.loop, 2);
+    loop_run_for(t.loop, 2);
     close_test(&t);
 }
 
@@ -459,7 +441,7 @@ static void what_is_written_before_closing_arrives_whole(void **state) {
         stream_close_when_sent(t.b.stream);
         memset(bytes, 0, size); /* the loan has ended */
         free(bytes);
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         assert_true(t.a.is_gone);
         assert_int_equal(t.a.why.code, ERR_NONE);
         assert_int_equal(t.a.length, size);
@@ -478,10 +460,10 @@ static void the_last_words_reach_a_peer_that_is_still_sending(void **state) {
     auto_free char *bytes = pattern(20 * MIB);
     stream_read(t.b.stream, false);
     stream_write(t.a.stream, bytes, 20 * MIB);
-    run_for(t.loop, 2);
+    loop_run_for(t.loop, 2);
     stream_write(t.b.stream, "413", 3);
     stream_close_when_sent(t.b.stream); /* closing alone would reset the connection */
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.a.why.code, ERR_NONE);
     assert_memory_equal(t.a.in, "413", 3);
     close_test(&t);
@@ -496,15 +478,15 @@ static void closing_when_sent_ends_with_a_peer_that_has_gone(void **state) {
         if (how == 1) reset(t.a.stream);
         if (how == 2) stream_close(t.a.stream);
         if (how) t.a.stream = NULL;
-        run(t.loop);
+        loop_run_until_stopped(t.loop);
         assert_true(t.b.is_gone);
         stream_write(t.b.stream, "abc", 3);
         t.b.is_gone = false;
         stream_close_when_sent(t.b.stream);
-        if (how == 0) run(t.loop);
+        if (how == 0) loop_run_until_stopped(t.loop);
         if (how == 0) assert_memory_equal(t.a.in, "abc", 3);
         t.stop_on_gone = false;
-        run_for(t.loop, 2);
+        loop_run_for(t.loop, 2);
         close_test(&t);
     }
     stream_close_when_sent(NULL);
@@ -520,7 +502,7 @@ static void closing_when_sent_does_not_wait_for_ever(void **state) {
     stream_write(t.b.stream, bytes, 20 * MIB);
     int64_t began = clock_mono_us();
     stream_close_when_sent(t.b.stream);
-    while (send(stream_fd(t.a.stream), "x", 1, MSG_NOSIGNAL) == 1) run_for(t.loop, 50);
+    while (send(stream_fd(t.a.stream), "x", 1, MSG_NOSIGNAL) == 1) loop_run_for(t.loop, 50);
     assert_in_range(clock_mono_us() - began, 4900000, 15000000);
     close_test(&t);
 }
@@ -528,7 +510,7 @@ static void closing_when_sent_does_not_wait_for_ever(void **state) {
 /* ---- connecting ---- */
 
 static void expect_failure(Test *t, ErrCode code, const char *message) {
-    while (!t->a.failed) run(t->loop);
+    while (!t->a.failed) loop_run_until_stopped(t->loop);
     assert_int_equal(t->a.connected, 1);
     assert_string_equal(t->a.why.message, message);
     assert_int_equal(t->a.why.code, code);
@@ -580,7 +562,7 @@ static void a_name_leads_to_whichever_address_answers(void **state) {
     assert_non_null(t.listener);
     t.a.stream = stream_connect_tcp(t.loop, "localhost", listener_port(t.listener), 5000, &calls,
                                     &t.a);
-    while (!t.b.stream || !t.a.connected) run_for(t.loop, 1);
+    while (!t.b.stream || !t.a.connected) loop_run_for(t.loop, 1);
     assert_false(t.a.failed);
     assert_true(str_starts(str_of(stream_peer(t.a.stream)), "localhost:"));
     close_test(&t);
@@ -606,7 +588,7 @@ static void a_connection_made_in_time_is_not_late_for_a_busy_loop(void **state) 
     assert_non_null(t.listener);
     t.a.stream = stream_connect_tcp(t.loop, "127.0.0.1", listener_port(t.listener), 250, &calls,
                                     &t.a);
-    while (!t.b.stream || !t.a.connected) run_for(t.loop, 1);
+    while (!t.b.stream || !t.a.connected) loop_run_for(t.loop, 1);
     assert_false(t.a.failed);
     close_test(&t);
 }
@@ -616,7 +598,7 @@ static void a_name_that_is_not_known_is_told(void **state) {
     Test t = {.loop = loop_new()};
     t.a.test = &t;
     t.a.stream = stream_connect_tcp(t.loop, "no-such-host.invalid", 80, 15000, &calls, &t.a);
-    while (!t.a.failed) run(t.loop);
+    while (!t.a.failed) loop_run_until_stopped(t.loop);
     assert_true(str_starts(str_of(t.a.why.message),
                            "could not connect to no-such-host.invalid:80: "));
     close_test(&t);
@@ -668,7 +650,7 @@ static void a_descriptor_travels_with_its_byte(void **state) {
     close(ends[1]); /* a duplicate is on its way */
     stream_write(t.a.stream, "after", 5);
     t.b.stop_at = before + 6;
-    run(t.loop);
+    loop_run_until_stopped(t.loop);
     assert_int_equal(t.b.in[before], 0);
     assert_memory_equal(t.b.in + before + 1, "after", 5);
     int fd = stream_take_fd(t.b.stream);
@@ -682,7 +664,7 @@ static void a_descriptor_travels_with_its_byte(void **state) {
     close(fd);
     for (int i = 0; i < 20; i++) assert_true(stream_send_fd(t.a.stream, ends[0], &err));
     t.b.stop_at += 20;
-    run(t.loop); /* more than anyone takes: closed with the stream, or at once */
+    loop_run_until_stopped(t.loop); /* more than anyone takes: closed with the stream, or at once */
     close(ends[0]);
     close_test(&t);
     open_pair(&t, false);

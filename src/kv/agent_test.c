@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Two real agents in one process, over both rails. */
-#include "test_engine.h"
+#include "engine_test.h"
 
 static const KvRail rails[] = {KV_RAIL_SHM, KV_RAIL_TCP};
 
@@ -252,9 +252,7 @@ static void nobody_there_is_an_error_with_the_address(void **state) {
              id, port);
     assert_string_equal(result.err.message, want);
     snprintf(want, sizeof want,
-             "Check that the prefill engine runs and that this host reaches 127.0.0.1:%d: baton "
-             "doctor.",
-             port);
+             "Check that the prefill engine runs and that this host reaches 127.0.0.1:%d.", port);
     assert_string_equal(result.err.hint, want);
     plan_done(&plan);
     engine_close(&decode);

@@ -4,7 +4,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
-#include "test_engine.h"
+#include "engine_test.h"
 
 extern char **environ;
 

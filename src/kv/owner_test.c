@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A real owner against readers that do everything wrong, over real sockets. */
-#include "test_peer.h"
+#include "peer_test.h"
 
 static int64_t in_ms(int64_t ms) { return clock_mono_us() + ms * 1000; }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A real reader against owners that do everything wrong, over real sockets. */
-#include "test_peer.h"
+#include "peer_test.h"
 
 /* ---- scripts ---- */
 

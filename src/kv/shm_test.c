@@ -2,7 +2,7 @@
 /* A real reader against owners whose memory is not what they say, over the shm rail. */
 #include <fcntl.h>
 
-#include "test_peer.h"
+#include "peer_test.h"
 
 typedef struct Memory { /* that a peer shows: what is wrong with it */
     bool no_descriptor, unsealed;

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "folder.h"
-#include <cmocka.h>
+#include "io/loop_test.h"
 
-#include "test_objects.h"
+#include "objects_test.h"
 
 typedef struct Bench {
     Loop *loop;
@@ -17,21 +17,7 @@ typedef struct Bench {
 
 static Bench b;
 
-static void stop_loop(void *loop) { loop_stop(loop); }
-static void run_for(uint64_t ms) {
-    Timer *end = timer_start(b.loop, ms, 0, stop_loop, b.loop);
-    loop_run(b.loop);
-    timer_close(end);
-}
-
-#define WAIT_FOR(condition)                                                       \
-    do {                                                                          \
-        int64_t limit_ = clock_mono_us() + 10000000;                              \
-        while (!(condition)) {                                                    \
-            if (clock_mono_us() > limit_) fail_msg("never came: %s", #condition); \
-            run_for(5);                                                           \
-        }                                                                         \
-    } while (0)
+#define WAIT_FOR(condition) LOOP_WAIT_FOR(b.loop, condition)
 
 static void put_file(const char *name, const char *text) {
     char path[128], hidden[128];
@@ -124,7 +110,7 @@ static void a_file_with_a_fault_keeps_its_last_good_objects(void **state) {
     for (size_t i = 0; i < COUNT_OF(faults); i++) {
         put_file("a.yaml", faults[i]);
         WAIT_FOR(route_folder_failures(b.folder) == i + 1);
-        run_for(20);
+        loop_run_for(b.loop, 20);
         assert_int_equal(model_count(), 1); /* never half of a file */
         assert_string_equal(models()[0], "m");
     }

@@ -5,7 +5,7 @@
 #include "router.h"
 #include <cmocka.h>
 
-#include "test_router.h"
+#include "router_test.h"
 
 static void assert_in(const char *text, const char *want) {
     if (!text || !strstr(text, want))
@@ -340,7 +340,7 @@ static void a_slow_client_slows_the_engine_down(void **state) {
     size_t before = 0;
     do {
         before = t.engines[0].sent;
-        run_for(100);
+        loop_run_for(t.loop, 100);
     } while (t.engines[0].sent != before);
     assert_true(before < flood / 2); /* it waits, and so little lies about in the router */
     http_call_pause(seen.call, false);
@@ -373,7 +373,7 @@ static void draining_lets_streams_end(void **state) {
     assert_string_equal(head_of(&late, "retry-after"), "1");
     assert_in(late.body.at,
               "this router is shutting down. Send the request again, to another one.");
-    run_for(20);
+    loop_run_for(t.loop, 20);
     assert_false(drained);
     http_send(engine->held, STR(DONE_EVENT));
     http_end(engine->held);

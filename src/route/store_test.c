@@ -6,7 +6,7 @@
 #include "store.h"
 #include <cmocka.h>
 
-#include "test_objects.h"
+#include "objects_test.h"
 
 static void durations_are_read_as_go_writes_them(void **state) {
     (void)state;

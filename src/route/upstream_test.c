@@ -7,7 +7,7 @@
 #include "exchange.h"
 #include <cmocka.h>
 
-#include "test_router.h"
+#include "router_test.h"
 
 #define STREAM ASK ",\"stream\":true}"
 
@@ -458,7 +458,7 @@ static void a_stream_that_breaks_before_its_first_event_is_begun_again(void **st
     Seen seen;
     send_to(&seen, "POST", CHAT, STREAM, (HttpHeaders){0});
     WAIT_FOR(requests_of(2, 4) == 1);
-    run_for(20); /* the head is there, and tells the client nothing yet */
+    loop_run_for(t.loop, 20); /* the head is there, and tells the client nothing yet */
     assert_int_equal(seen.status, 0);
     for (size_t i = 2; i < 4; i++) {
         if (t.engines[i].requests == 0) t.engines[i].answer = ANSWER_STREAM;
@@ -694,7 +694,7 @@ static void whatever_happens_each_client_gets_one_answer_and_all_counts_return(v
             send_to(&seen[i], "POST", CHAT, bodies[dice(3)], (HttpHeaders){0});
         for (int step = 0; step < 6; step++) {
             Seen *leaves = &seen[dice(CLIENTS)];
-            run_for(dice(5));
+            loop_run_for(t.loop, dice(5));
             if (leaves->call && dice(2)) {
                 http_call_cancel(leaves->call);
                 leaves->call = NULL;

@@ -232,7 +232,7 @@ static void a_decode_engine_pulls_what_was_offered(void **state) {
                   (const char *[]){NIXL("kv_consumer"), "--enable-prompt-tokens-details", NULL});
     double_engine.held = true;
     send_call(&f, "POST", CHATS, NULL, STR(CHAT(",\"n\":2," PULL)));
-    WAIT(&f, double_engine.count == 2);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 2);
     const EngineRequest *r = double_engine.requests[0];
     assert_int_equal(r->hand_over, HAND_PULL);
     assert_string_equal(r->peer_engine, "e");
@@ -247,7 +247,7 @@ static void a_decode_engine_pulls_what_was_offered(void **state) {
     assert_contains(reply->headers,
                     "bytes=4096; rail=shm; queue_us=10; prefill_us=100; transfer_us=55;");
     assert_contains(reply->body, "\"prompt_tokens_details\":{\"cached_tokens\":2}");
-    WAIT(&f, f.serve.jobs == 0);
+    LOOP_WAIT_FOR(f.loop, f.serve.jobs == 0);
     double_engine.held = false;
     double_say("x");
     static const struct { const char *params, *message;
@@ -443,7 +443,7 @@ static void draining_finishes_what_runs_and_takes_nothing_new(void **state) {
     drained_count = 0;
     HttpClient *second = http_client_new(f.loop), *first = f.client;
     send_call(&f, "POST", COMPLETIONS, NULL, STR("{\"prompt\":\"x\"}"));
-    WAIT(&f, double_engine.count == 1);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 1);
     serve_drain(&f.serve, on_drained);
     f.client = second;
     bool running_done = f.done;
@@ -459,7 +459,7 @@ static void draining_finishes_what_runs_and_takes_nothing_new(void **state) {
     double_tell_if_idle();
     r = wait_reply(&f);
     assert_int_equal(r->status, 200);
-    WAIT(&f, drained_count > 0);
+    LOOP_WAIT_FOR(f.loop, drained_count > 0);
     assert_int_equal(drained_count, 1);
     f.client = first;
     http_client_free(second);

@@ -154,7 +154,7 @@ static void several_answers_to_one_prompt_share_it(void **state) {
     double_engine.held = true;
     send_call(&f, "POST", CHATS, "X-Request-Id: abc",
               str_of(CHAT(",\"n\":3,\"seed\":7,\"stream\":true,\"temperature\":0.5")));
-    WAIT(&f, double_engine.count == 3);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 3);
     EngineRequest **r = double_engine.requests;
     assert_null(r[0]->after);
     assert_ptr_equal(r[1]->after, r[0]);
@@ -190,7 +190,7 @@ static void a_long_request_id_is_cut(void **state) {
     for (int i = 0; i < 200; i++) buf_char(&header, 'r');
     for (int i = 0; i < LIMIT_REQUEST_ID; i++) buf_char(&id, 'r');
     send_call(&f, "POST", CHATS, header.at, STR(CHAT(",\"n\":2")));
-    WAIT(&f, double_engine.count == 2);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 2);
     const char *name = double_engine.requests[1]->id;
     assert_memory_equal(name, id.at, id.length);
     assert_int_equal(strlen(name), id.length + strlen("-1-89abcdef"));
@@ -208,7 +208,7 @@ static void a_stop_string_ends_the_answer_and_the_request(void **state) {
     double_engine.held = true;
     send_call(&f, "POST", CHATS, NULL,
               STR(CHAT(",\"stop\":\"capital\",\"include_stop_str_in_output\":true")));
-    WAIT(&f, double_engine.count == 1);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 1);
     double_emit(0, 504);
     double_emit(0, 3575); /* " capital" */
     const Reply *r = wait_reply(&f);
@@ -216,12 +216,12 @@ static void a_stop_string_ends_the_answer_and_the_request(void **state) {
     assert_contains(r->body, "\"content\":\"The capital\"");
     assert_contains(r->body, "\"finish_reason\":\"stop\",\"stop_reason\":\"capital\"");
     assert_contains(r->body, "\"completion_tokens\":2");
-    WAIT(&f, f.serve.jobs == 0);
+    LOOP_WAIT_FOR(f.loop, f.serve.jobs == 0);
     assert_int_equal(counter_get(&f.serve.stats.finished[FINISH_STOP]), 1);
     assert_int_equal(counter_get(&f.serve.stats.finished[FINISH_ABORT]), 0);
 
     send_call(&f, "POST", CHATS, NULL, STR(CHAT(",\"stop\":[\"x\",\"capital\"],\"stream\":true")));
-    WAIT(&f, double_engine.count == 2);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 2);
     double_emit(1, 504);
     double_emit(1, 3575);
     double_emit(1, 282); /* comes too late, and is dropped */
@@ -354,7 +354,7 @@ static void a_failure_before_the_first_byte_has_a_status(void **state) {
             double_engine.held = true;
             send_call(&f, "POST", CHATS, NULL,
                       stream ? STR(CHAT(",\"stream\":true")) : STR(CHAT("")));
-            WAIT(&f, double_engine.count == 1);
+            LOOP_WAIT_FOR(f.loop, double_engine.count == 1);
             double_fail(0, cases[i].code, "the pull from 10.0.0.1:7 has failed");
             const Reply *r = wait_reply(&f);
             assert_int_equal(r->status, cases[i].status);
@@ -375,7 +375,7 @@ static void a_failure_in_a_stream_is_its_last_event(void **state) {
     fixture_start(&f, NULL);
     double_engine.held = true;
     send_call(&f, "POST", CHATS, NULL, STR(CHAT(",\"stream\":true,\"n\":2")));
-    WAIT(&f, double_engine.count == 2);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 2);
     double_emit(0, 504);
     double_fail(0, ERR_INTERNAL, "no luck");
     const Reply *r = wait_reply(&f);
@@ -403,7 +403,7 @@ static void a_full_queue_is_503_and_nothing_is_left_behind(void **state) {
     r = post(&f, CHATS, CHAT(",\"n\":3"));
     assert_int_equal(r->status, 503);
     assert_true(double_engine.aborted[0] && double_engine.aborted[1]);
-    WAIT(&f, f.serve.jobs == 0);
+    LOOP_WAIT_FOR(f.loop, f.serve.jobs == 0);
     r = post(&f, COMPLETIONS, "{\"prompt\":[[1],[2],[3],[4],[5],[6],[7],[8],[9]],\"n\":128}");
     assert_int_equal(r->status, 400);
     assert_contains(r->body,
@@ -420,11 +420,12 @@ static void a_client_that_leaves_ends_its_requests(void **state) {
         HttpCall *call =
             send_call(&f, "POST", CHATS, NULL,
                       stream ? STR(CHAT(",\"n\":2,\"stream\":true")) : STR(CHAT(",\"n\":2")));
-        WAIT(&f, double_engine.count == 2);
+        LOOP_WAIT_FOR(f.loop, double_engine.count == 2);
         double_emit(0, 504);
-        turn(&f, 10); /* of a stream the head may have left, or not */
+        loop_run_for(f.loop, 10); /* of a stream the head may have left, or not */
         http_call_cancel(call);
-        WAIT(&f, double_engine.aborted[0] && double_engine.aborted[1] && !f.serve.jobs);
+        LOOP_WAIT_FOR(f.loop, double_engine.aborted[0] && double_engine.aborted[1]);
+        LOOP_WAIT_FOR(f.loop, f.serve.jobs == 0);
         assert_int_equal(counter_get(&f.serve.stats.finished[FINISH_ABORT]), 2);
         fixture_stop(&f);
     }
@@ -471,10 +472,10 @@ static void a_prompt_must_fit_and_an_answer_is_cut_to_what_is_left(void **state)
                    cases[i].more);
         size_t index = double_engine.count;
         HttpCall *call = send_call(&f, "POST", COMPLETIONS, NULL, (Str){body.at, body.length});
-        WAIT(&f, double_engine.count == index + 1);
+        LOOP_WAIT_FOR(f.loop, double_engine.count == index + 1);
         assert_int_equal(double_engine.requests[index]->sampling.max_tokens, cases[i].max_tokens);
         http_call_cancel(call);
-        WAIT(&f, f.serve.jobs == 0);
+        LOOP_WAIT_FOR(f.loop, f.serve.jobs == 0);
     }
     fixture_stop(&f);
 }
@@ -550,7 +551,7 @@ static void parameters_reach_the_engine(void **state) {
                                    "\"ignore_eos\":true,\"logit_bias\":{\"5\":500,\"6\":-1},\"stop_"
                                    "token_ids\":[1,2],\"logprobs\":3,"
                                    "\"cache_salt\":\"salt\"}"));
-    WAIT(&f, double_engine.count == 1);
+    LOOP_WAIT_FOR(f.loop, double_engine.count == 1);
     const EngineRequest *r = double_engine.requests[0];
     const Sampling *s = &r->sampling;
     assert_true(s->temperature == 0.01f && s->top_p == 0.9f && s->top_k == 0 && s->min_p == 0.1f);
@@ -561,7 +562,7 @@ static void parameters_reach_the_engine(void **state) {
     assert_true(s->prompt_logprobs == -1 && s->max_tokens == 16);
     assert_string_equal(r->cache_salt, "salt");
     http_call_cancel(call);
-    WAIT(&f, f.serve.jobs == 0);
+    LOOP_WAIT_FOR(f.loop, f.serve.jobs == 0);
     fixture_stop(&f);
 }
 

@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "io/loop_test.h"
 #include "job.h"
-#include <cmocka.h>
 
 struct Model {
     Gguf *gguf;
@@ -263,7 +263,7 @@ typedef struct Fixture {
     Serve serve;
     HttpClient *client;
     Reply reply;
-    bool done, late;
+    bool done;
 } Fixture;
 
 static inline void fixture_start(Fixture *f, const char *const *flags) {
@@ -302,33 +302,10 @@ static inline void reply_free(Reply *reply) {
     *reply = (Reply){0};
 }
 
-static inline void on_late(void *user) {
-    Fixture *f = user;
-    f->late = true;
-    loop_stop(f->loop);
-}
-
-/* Runs the loop for a moment. */
-static inline void turn(Fixture *f, uint64_t ms) {
-    Timer *timer = timer_start(f->loop, ms, 0, on_late, f);
-    loop_run(f->loop);
-    timer_close(timer);
-    f->late = false;
-}
-
-#define WAIT(fixture, condition)                                                                   \
-    do {                                                                                           \
-        int64_t end_us_ = clock_mono_us() + 20000000;                                              \
-        while (!(condition)) {                                                                     \
-            if (clock_mono_us() > end_us_) fail_msg("waited in vain for " #condition);             \
-            turn(fixture, 1);                                                                      \
-        }                                                                                          \
-    } while (0)
-
 /* Every request must have come back; those that the double holds the test has ended. */
 static inline void fixture_stop(Fixture *f) {
-    WAIT(f, f->serve.jobs == 0);
-    turn(f, 1);
+    LOOP_WAIT_FOR(f->loop, f->serve.jobs == 0);
+    loop_run_for(f->loop, 1);
     reply_free(&f->reply);
     http_client_free(f->client);
     http_server_close(f->serve.http);
@@ -377,10 +354,7 @@ static inline HttpCall *send_call(Fixture *f, const char *method, const char *pa
 }
 
 static inline const Reply *wait_reply(Fixture *f) {
-    Timer *timer = timer_start(f->loop, 20000, 0, on_late, f);
-    while (!f->done && !f->late) loop_run(f->loop);
-    timer_close(timer);
-    assert_false(f->late);
+    LOOP_WAIT_FOR(f->loop, f->done);
     return &f->reply;
 }
 

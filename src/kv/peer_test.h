@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* test_peer.h - for tests of the agent: a peer that does what a script says, over real sockets.
+/* peer_test.h - for tests of the agent: a peer that does what a script says, over real sockets.
  *
  * The script runs on a thread of its own with blocking calls; what it does wrong is up to it. */
-#ifndef BATON_KV_TEST_PEER_H
-#define BATON_KV_TEST_PEER_H
+#ifndef BATON_KV_PEER_TEST_H
+#define BATON_KV_PEER_TEST_H
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "test_engine.h"
+#include "engine_test.h"
 
 #define PEER_LEASE 0x1ea5e
 #define PEER_EPOCH 0xe90c4

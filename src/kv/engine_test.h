@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* test_engine.h - for tests of the agent: an engine that computes nothing, with a pool and an
+/* engine_test.h - for tests of the agent: an engine that computes nothing, with a pool and an
  * agent.
  *
  * What the agent says on its thread comes to the test's thread as Events.  A prompt is a number:
  * the tokens and the bytes of its blocks follow from it, so anyone can check what was moved. */
-#ifndef BATON_KV_TEST_ENGINE_H
-#define BATON_KV_TEST_ENGINE_H
+#ifndef BATON_KV_ENGINE_TEST_H
+#define BATON_KV_ENGINE_TEST_H
 
 #include <setjmp.h>
 #include <stdio.h>

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/* test_router.h - a router between scripted engines and clients, all on one loop with real sockets.
+/* router_test.h - a router between scripted engines and clients, all on one loop with real sockets.
  *
  *     Seen (a client's call) ─▶ router ─▶ TestEngine ... (what it answers is the test's choice)
  *
  * Each engine keeps what it was sent and counts whom it lost. */
-#ifndef BATON_ROUTE_TEST_ROUTER_H
-#define BATON_ROUTE_TEST_ROUTER_H
+#ifndef BATON_ROUTE_ROUTER_TEST_H
+#define BATON_ROUTE_ROUTER_TEST_H
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "exchange.h"
+#include "io/loop_test.h"
 
 #define ENGINES 6
 #define CHAT "/v1/chat/completions"
@@ -84,21 +85,7 @@ static Test t;
 
 /* ---- the loop ---- */
 
-static void stop_loop(void *loop) { loop_stop(loop); }
-static inline void run_for(uint64_t ms) {
-    Timer *end = timer_start(t.loop, ms, 0, stop_loop, t.loop);
-    loop_run(t.loop);
-    timer_close(end);
-}
-
-#define WAIT_FOR(condition)                                                       \
-    do {                                                                          \
-        int64_t limit_ = clock_mono_us() + 20000000;                              \
-        while (!(condition)) {                                                    \
-            if (clock_mono_us() > limit_) fail_msg("never came: %s", #condition); \
-            run_for(1);                                                           \
-        }                                                                         \
-    } while (0)
+#define WAIT_FOR(condition) LOOP_WAIT_FOR(t.loop, condition)
 
 /* ---- engines ---- */
 
@@ -253,7 +240,7 @@ static void test_close(void) {
 }
 
 static inline char *log_text(void) { /* free() it */
-    run_for(1);
+    loop_run_for(t.loop, 1);
     off_t length = lseek(t.log, 0, SEEK_END);
     char *text = mem_new((size_t)length + 1);
     assert_int_equal(pread(t.log, text, (size_t)length, 0), length);

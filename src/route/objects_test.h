@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* test_objects.h - manifests as the tests write them: short, and filled in here. */
-#ifndef BATON_ROUTE_TEST_OBJECTS_H
-#define BATON_ROUTE_TEST_OBJECTS_H
+/* objects_test.h - manifests as the tests write them: short, and filled in here. */
+#ifndef BATON_ROUTE_OBJECTS_TEST_H
+#define BATON_ROUTE_OBJECTS_TEST_H
 
 #include "store.h"
 
