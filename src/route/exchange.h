@@ -17,8 +17,9 @@
  *     WAITING    none          unanswered  the last attempt's        -
  *     STREAMING  decode's      begun       as in DECODE              events
  *
- * A pod's in-flight count goes up and down with the call.  Nothing is sent twice: what fails before
- * the client has got a byte may be tried again, what fails later ends the stream with an error.
+ * A pod's in-flight count goes up and down with the call; while prefill computes, the decode pod
+ * expects the request, so that the next one sees it coming.  Nothing is sent twice: what fails
+ * before the client has got a byte may be tried again, later it ends the stream with an error.
  * Decode may take KV that a failed decode did not ask for, as long as prefill surely still offers
  * it; otherwise prefill is asked again, and its old offer expires by itself.
  *

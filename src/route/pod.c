@@ -22,7 +22,7 @@ RoutePod *route_pod_ref(RoutePod *pod) {
 
 void route_pod_unref(RoutePod *pod) {
     if (!pod || --pod->refs > 0) return;
-    assert(pod->in_flight == 0);
+    assert(pod->in_flight == 0 && pod->expected == 0);
     route_prefix_done(&pod->prefixes);
     free(pod->full);
     free(pod->host);

@@ -25,7 +25,8 @@ typedef struct RoutePod {
     char *host;
     char *identity;   /* uid and address: another one is another pod */
     bool ready;
-    uint32_t in_flight;
+    uint32_t in_flight;    /* calls of it */
+    uint32_t expected;     /* requests that it will decode: their prompts are computed elsewhere */
     uint32_t failures;     /* in a row */
     int64_t rests_until_us;
     bool trying;           /* the one request after a rest is on its way */
@@ -38,6 +39,9 @@ typedef enum RoutePodEnd { POD_ANSWERED, POD_FAILED, POD_NO_MATTER } RoutePodEnd
 RoutePod *route_pod_new(const char *full, const char *host, const char *identity);
 RoutePod *route_pod_ref(RoutePod *pod);
 void route_pod_unref(RoutePod *pod);
+static inline uint32_t route_pod_load(const RoutePod *pod) {
+    return pod->in_flight + pod->expected;
+}
 bool route_pod_rests(const RoutePod *pod, int64_t now_us);
 void route_pod_begin(RoutePod *pod); /* a call to it; ends with exactly one route_pod_end() */
 void route_pod_end(RoutePod *pod, RoutePodEnd end, const char *why, int64_t now_us);

@@ -20,8 +20,8 @@ static bool was_tried(const RouteTried *tried, const RoutePod *pod) {
     return false;
 }
 
-unsigned route_score_load(uint32_t in_flight, uint32_t most) {
-    return most ? (unsigned)(100 * (uint64_t)(most - in_flight) / most) : 100;
+unsigned route_score_load(uint32_t load, uint32_t most) {
+    return most ? (unsigned)(100 * (uint64_t)(most - load) / most) : 100;
 }
 
 unsigned route_score_prefix(size_t matched, size_t total) {
@@ -69,15 +69,15 @@ static const RouteMember *best(const Wish *wish, const RouteMember *members, siz
     unsigned winner_score = 0, draws = 0;
     uint32_t most = 0;
     for (size_t i = 0; i < count; i++)
-        if (members[i].pod->in_flight > most && fits(wish, &members[i]))
-            most = members[i].pod->in_flight;
+        if (route_pod_load(members[i].pod) > most && fits(wish, &members[i]))
+            most = route_pod_load(members[i].pod);
     for (size_t i = 0; i < count; i++) {
         const RouteMember *member = &members[i];
         if (!fits(wish, member)) continue;
         size_t total = wish->prompt->count;
         size_t matched = route_prefix_match(&member->pod->prefixes, wish->prompt->hashes, total);
-        unsigned score =
-            route_score_load(member->pod->in_flight, most) + route_score_prefix(matched, total);
+        unsigned score = route_score_load(route_pod_load(member->pod), most) +
+                         route_score_prefix(matched, total);
         if (winner && score < winner_score) continue;
         draws = winner && score == winner_score ? draws + 1 : 1;
         if (draws > 1 && route_random(wish->random) % draws != 0) continue;

@@ -17,7 +17,7 @@ typedef struct RoutePair { const RouteMember *prefill, *decode; } RoutePair;
 
 uint64_t route_random(RouteRandom *random);
 void route_tried_add(RouteTried *tried, const RoutePod *pod);
-unsigned route_score_load(uint32_t in_flight, uint32_t most);
+unsigned route_score_load(uint32_t load, uint32_t most);
 unsigned route_score_prefix(size_t matched, size_t total);
 double route_prompt_ratio(const RouteServer *server,
                           const RoutePrompt *prompt); /* the best pod's */

@@ -87,6 +87,12 @@ static void the_least_loaded_pod_is_picked(void **state) {
         bench_open(&b, false, "000", "");
         for (size_t k = 0; k < 3; k++) b.decode[k]->in_flight = cases[i].load[k];
         assert_string_equal(pick(&b, 0, out), cases[i].want);
+        for (size_t k = 0; k < 3; k++) { /* what is on its way counts as what is there */
+            b.decode[k]->in_flight = cases[i].load[k] / 2;
+            b.decode[k]->expected = cases[i].load[k] - cases[i].load[k] / 2;
+        }
+        assert_string_equal(pick(&b, 0, out), cases[i].want);
+        for (size_t k = 0; k < 3; k++) b.decode[k]->expected = 0;
         bench_close(&b);
     }
 }

@@ -11,6 +11,8 @@ static bool hands_over(const Exchange *ex) {
     return connector == CONNECT_NIXL || connector == CONNECT_MOONCAKE;
 }
 
+static bool is_prefill(const Exchange *ex) { return ex->state == EX_PREFILL; }
+
 /* ---- calls ---- */
 
 static bool same_name(Str name, const char *lower) {
@@ -62,12 +64,14 @@ static void call(Exchange *ex, const RouteMember *member, int64_t flag_ms, int64
     if (!ex->record.called_us) ex->record.called_us = now_us;
     ex->pod = member->pod;
     route_pod_begin(ex->pod);
+    if (is_prefill(ex)) ex->pair.decode->pod->expected++;
     route_metrics_upstream(ex->router->metrics, &ex->record, 1);
     ex->call = http_call(ex->router->client, &conf);
 }
 
 static void call_over(Exchange *ex, RoutePodEnd end, const char *why) {
     route_pod_end(ex->pod, end, why, clock_mono_us());
+    if (is_prefill(ex)) ex->pair.decode->pod->expected--;
     route_metrics_upstream(ex->router->metrics, &ex->record, -1);
     ex->call = NULL;
     ex->pod = NULL;
@@ -81,7 +85,6 @@ void exchange_cancel(Exchange *ex) {
 
 /* ---- how calls fail ---- */
 
-static bool is_prefill(const Exchange *ex) { return ex->state == EX_PREFILL; }
 static const char *stage_name(const Exchange *ex) {
     return is_prefill(ex) ? "prefill" : ex->found.server->apart ? "decode" : "engine";
 }

@@ -228,7 +228,7 @@ static void another_pair_makes_up_for_a_failed_one(void **state) {
             auto_free char *log = log_text();
             assert_in(log, "\"upstream_attempts\":2,");
             for (size_t k = 0; k < 4; k++)
-                assert_int_equal(route_store_table(t.router->store)->pods[k]->in_flight, 0);
+                assert_int_equal(route_pod_load(route_store_table(t.router->store)->pods[k]), 0);
             seen_free(&seen);
             test_close();
         }
@@ -581,7 +581,7 @@ static void a_client_that_leaves_ends_the_engines_work_at_once(void **state) {
         assert_in(log, cases[i].log);
         const RouteTable *table = route_store_table(t.router->store);
         for (size_t k = 0; k < table->pod_count; k++) {
-            assert_int_equal(table->pods[k]->in_flight, 0);
+            assert_int_equal(route_pod_load(table->pods[k]), 0);
             assert_int_equal(table->pods[k]->failures, 0); /* no pod is to blame */
         }
         seen_free(&seen);
@@ -710,7 +710,8 @@ static void whatever_happens_each_client_gets_one_answer_and_all_counts_return(v
     }
     WAIT_FOR(t.router->exchange_count == 0);
     const RouteTable *table = route_store_table(t.router->store);
-    for (size_t k = 0; k < table->pod_count; k++) assert_int_equal(table->pods[k]->in_flight, 0);
+    for (size_t k = 0; k < table->pod_count; k++)
+        assert_int_equal(route_pod_load(table->pods[k]), 0);
     Seen metrics;
     send_to(&metrics, "GET", "/metrics", "", (HttpHeaders){0});
     WAIT_FOR(metrics.ended);
