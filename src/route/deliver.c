@@ -117,7 +117,11 @@ void deliver_flush(Exchange *ex) {
 
 void deliver_events(Exchange *ex) {
     if (!ex->pump.out.length) return;
-    if (ex->state != EX_STREAMING) begin(ex);
+    if (ex->state != EX_STREAMING) { /* the first ones leave with the head */
+        begin(ex);
+        deliver_flush(ex);
+        return;
+    }
     if (ex->is_unsent) return;
     ex->is_unsent = true;
     ex->next_unsent = ex->router->unsent;

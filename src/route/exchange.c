@@ -123,10 +123,9 @@ static Exchange *exchange_new(Router *router, HttpRequest *request) {
     router->exchange_count++;
     ex->table = route_table_ref(route_store_table(router->store));
     id_make(ex);
-    ex->record = (RouteRecord){
+    ex->record = (RouteRecord){ /* copies: the request ends with its reply, before the record */
         .id = ex->id,
-        .method =
-            keep(ex, request->method), /* the request ends with its reply, before the record */
+        .method = keep(ex, request->method),
         .path = keep(ex, request->path),
         .model = STR(""),
         .client = keep(ex, str_of(request->peer)),
