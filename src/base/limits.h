@@ -45,7 +45,7 @@
 #define LIMIT_CHOICES 128              /* n of one request */
 #define LIMIT_LOGPROBS 20              /* as --max-logprobs */
 #define LIMIT_LOGIT_BIAS 300           /* entries of logit_bias */
-#define LIMIT_TOKENIZE (4 * MIB)       /* one text for /tokenize: 0.1 s of work */
+#define LIMIT_TOKENIZE (4 * MIB)       /* one text for /tokenize: 0.1 to 0.7 s */
 #define LIMIT_TRUNCATED 16             /* contexts that truncate_prompt_tokens cuts down */
 #define LIMIT_QUEUED 1024              /* waiting requests: --max-num-queued-reqs */
 

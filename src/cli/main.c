@@ -48,7 +48,10 @@ static bool is_help(const char *word) {
 }
 
 static int no_such_part(const Command *command, const char *part) {
-    if (part && is_help(part)) return print_help(stdout), 0;
+    if (part && is_help(part)) {
+        print_help(stdout);
+        return 0;
+    }
     if (part) fprintf(stderr, "baton: unknown command '%s %s'\n", command->name, part);
     else fprintf(stderr, "baton: '%s' is only half a command\n", command->name);
     fprintf(stderr, "hint: Type: baton %s %s, or baton help for all commands.\n", command->name,

@@ -323,12 +323,8 @@ static bool add_all(Run *r, Err *err) {
     if (r->conf.single) {
         if (!(first = add_engine(r, "engine", NULL, err))) return false;
     } else {
-        if (!(first = add_engine(r, "prefill",
-                                 TRANSFER("kv_producer"),
-                                 err)) ||
-            !(second = add_engine(
-                  r, "decode", TRANSFER("kv_consumer"),
-                  err)))
+        if (!(first = add_engine(r, "prefill", TRANSFER("kv_producer"), err)) ||
+            !(second = add_engine(r, "decode", TRANSFER("kv_consumer"), err)))
             return false;
     }
     if (!(r->router = fleet_add(&r->fleet, "router", "/readyz", (int)r->conf.port, err)))

@@ -72,7 +72,8 @@ static inline bool ask_is(AskInt field, bool fallback) {
 bool ask_read(Ask *ask, AskKind kind, Str body, Problem *problem) MUST_CHECK;
 void ask_done(Ask *ask);
 bool ask_check(const Ask *ask, Problem *problem) MUST_CHECK; /* what no single field tells */
-size_t ask_prompt_count(const Ask *ask); /* of a completion: before they are read */
+bool ask_is_list(const Ask *ask);         /* of a completion: its prompt is a list of prompts */
+size_t ask_prompt_count(const Ask *ask); /* before they are read */
 
 /* messages.c */
 void messages_check(const json_t *messages, Issues *issues);

@@ -81,10 +81,13 @@ static bool check_format(const Ask *ask, Problem *problem) {
                        "plain text.", type ? type : "?");
 }
 
-size_t ask_prompt_count(const Ask *ask) {
+bool ask_is_list(const Ask *ask) {
     const json_t *first = json_array_get(ask->prompt, 0);
-    bool several = json_is_string(first) || json_is_array(first);
-    return several ? json_array_size(ask->prompt) : 1;
+    return json_is_string(first) || json_is_array(first);
+}
+
+size_t ask_prompt_count(const Ask *ask) {
+    return ask_is_list(ask) ? json_array_size(ask->prompt) : 1;
 }
 
 static bool check_prompt(const Ask *ask, Problem *problem) {

@@ -102,8 +102,7 @@ static Str text_of(const json_t *value) {
 
 bool prompts_read(const Serve *serve, const Ask *ask, Prompts *out, Problem *problem) {
     *out = (Prompts){0};
-    const json_t *prompt = ask->prompt, *first = json_array_get(prompt, 0), *one;
-    bool several = json_is_array(prompt) && (json_is_string(first) || json_is_array(first));
+    const json_t *prompt = ask->prompt, *one;
     out->at = mem_new(ask_prompt_count(ask) * sizeof *out->at);
     if (ask->kind == ASK_CHAT) {
         out->rendered.limit = LIMIT_TEMPLATE_OUTPUT;
@@ -111,7 +110,7 @@ bool prompts_read(const Serve *serve, const Ask *ask, Prompts *out, Problem *pro
         Str text = {out->rendered.at ? out->rendered.at : "", out->rendered.length};
         return add_prompt(serve, ask, NULL, text, out, problem);
     }
-    if (!several)
+    if (!ask_is_list(ask))
         return add_prompt(serve, ask, json_is_array(prompt) ? prompt : NULL,
                           json_is_string(prompt) ? text_of(prompt) : (Str){"", 0}, out, problem);
     size_t i;
